@@ -1,0 +1,17 @@
+"""The networks. They know torch and nothing else of this project: not training, not episodes."""
+
+from ral_env.nets.features import FeatureNet, FeatureNetConfig
+from ral_env.nets.patchgan import PatchGAN, PatchGANConfig
+from ral_env.nets.pixelcnn import PixelCNN, PixelCNNConfig
+from ral_env.nets.vqvae import VQVAE, VQVAEConfig
+
+__all__ = [
+    "VQVAE",
+    "FeatureNet",
+    "FeatureNetConfig",
+    "PatchGAN",
+    "PatchGANConfig",
+    "PixelCNN",
+    "PixelCNNConfig",
+    "VQVAEConfig",
+]

@@ -1,0 +1,62 @@
+"""A small image network whose features are the named space that Fréchet distances are taken in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FeatureNetConfig:
+    """Sizes of a feature network.
+
+    Args:
+        in_channels: channels of the image.
+        hidden: channels of the first convolution, doubled by each of the two that follow.
+        features: length of the feature vector (the penultimate layer).
+        outputs: classes, or attributes, that it is trained to tell.
+        name: what result tables call this feature space.
+    """
+
+    in_channels: int = 3
+    hidden: int = 16
+    features: int = 32
+    outputs: int = 10
+    name: str = "features"
+
+
+class FeatureNet(nn.Module):
+    """Three strided convolutions, pooling to 2x2, and a feature layer. Images are in [-1, 1]."""
+
+    def __init__(self, config: FeatureNetConfig):
+        super().__init__()
+        self.config = config
+        body: list[nn.Module] = []
+        channels = config.in_channels
+        for width in (config.hidden, 2 * config.hidden, 4 * config.hidden):
+            body += [
+                nn.Conv2d(channels, width, 3, padding=1),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+                nn.Conv2d(width, width, 3, stride=2, padding=1),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            channels = width
+        self.body = nn.Sequential(
+            *body,
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(4 * channels, config.features),
+        )
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(config.features, config.outputs))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] to features (B, features)."""
+        return self.body(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] to logits or attributes (B, outputs)."""
+        return self.head(self.features(images))

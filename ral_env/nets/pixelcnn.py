@@ -1,0 +1,283 @@
+"""Gated PixelCNN: an autoregressive prior over a grid of codes, and the policy of the RL problem.
+
+Vertical and horizontal stacks as in van den Oord et al. 2016, "Conditional Image Generation with
+PixelCNN Decoders" (arXiv 1606.05328); causal self-attention as in Chen et al. 2018, "PixelSNAIL"
+(arXiv 1712.09763). Sizes: supplement Tables 4-10.
+
+The input is shifted by one cell *once*, in front of the stacks, so that no layer needs a mask:
+every convolution may look at its own row (vertical stack) or its own cell (horizontal stack).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ral_env.nets import cache
+from ral_env.nets.vqvae import ResidualBlock
+
+
+@dataclass(frozen=True)
+class PixelCNNConfig:
+    """Sizes of a PixelCNN, in the words of the paper's tables.
+
+    Args:
+        grid: (h, w) of the code grid.
+        num_codes: entries of the codebook. ``num_codes`` itself means EMPTY in a prefix.
+        hidden: channels of both stacks.
+        residual: inner channels of a gated block.
+        layers: gated blocks.
+        attention_layers: how many of them are followed by causal self-attention, spread evenly.
+        filter_size: side of the (masked) filter, odd; 5 sees two cells to each side.
+        dropout: share of a gated block's inner units dropped while training.
+        output_layers: position-wise residual blocks behind the horizontal stack.
+        condition_layers: residual blocks over the grid of the level above; 0 is unconditional.
+        condition_grid: (h, w) of the level above, when conditional.
+    """
+
+    grid: tuple[int, int]
+    num_codes: int
+    hidden: int = 128
+    residual: int = 128
+    layers: int = 5
+    attention_layers: int = 0
+    filter_size: int = 5
+    dropout: float = 0.1
+    output_layers: int = 5
+    condition_layers: int = 0
+    condition_grid: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.filter_size % 2 == 0 or self.filter_size < 3:
+            raise ValueError(f"filter_size={self.filter_size}, expected an odd number from 3 on")
+        if not 0 <= self.attention_layers <= self.layers:
+            raise ValueError(
+                f"attention_layers={self.attention_layers}, expected 0 to layers={self.layers}"
+            )
+        if bool(self.condition_layers) != bool(self.condition_grid):
+            raise ValueError(
+                "condition_layers and condition_grid go together, got "
+                f"{self.condition_layers} and {self.condition_grid}"
+            )
+        if self.condition_grid and any(
+            mine % above for mine, above in zip(self.grid, self.condition_grid, strict=True)
+        ):
+            raise ValueError(f"grid {self.grid} is no multiple of {self.condition_grid}")
+
+    def attention_follows(self, layer: int) -> bool:
+        """Whether self-attention follows gated block ``layer``."""
+        share = self.attention_layers / self.layers
+        return int((layer + 1) * share) > int(layer * share)
+
+
+def gate(x: Tensor, dim: int = 1) -> Tensor:
+    """tanh of the first half of the channels times sigmoid of the second."""
+    a, b = x.chunk(2, dim)
+    return torch.tanh(a) * torch.sigmoid(b)
+
+
+class GatedBlock(nn.Module):
+    """One layer of both stacks. The last layer's vertical stack feeds the horizontal one only."""
+
+    def __init__(self, config: PixelCNNConfig, last: bool):
+        super().__init__()
+        hidden, residual = config.hidden, config.residual
+        self.reach = config.filter_size // 2
+        self.vertical = nn.Conv2d(hidden, 2 * residual, (self.reach + 1, config.filter_size))
+        self.horizontal = nn.Conv2d(hidden, 2 * residual, (1, self.reach + 1))
+        self.across = nn.Conv2d(2 * residual, 2 * residual, 1, bias=False)
+        self.condition = (
+            nn.Conv2d(hidden, 2 * residual, 1, bias=False) if config.condition_layers else None
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.vertical_out = None if last else nn.Conv2d(residual, hidden, 1, bias=False)
+        self.horizontal_out = nn.Conv2d(residual, hidden, 1, bias=False)
+
+    def forward(self, v: Tensor, h: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        reach = self.reach
+        v_in = self.vertical(F.pad(v, (reach, reach, reach, 0)))  # rows r-reach .. r
+        h_in = self.horizontal(F.pad(h, (reach, 0, 0, 0))) + self.across(v_in)
+        if self.condition is not None:
+            h_in = h_in + self.condition(context)
+        if self.vertical_out is not None:
+            v = v + self.vertical_out(self.dropout(gate(v_in)))
+        return v, h + self.horizontal_out(self.dropout(gate(h_in)))
+
+
+class CausalAttention(nn.Module):
+    """Self-attention of each cell to itself and to all cells before it in raster order."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.heads = max(1, hidden // 64)
+        self.norm = nn.LayerNorm(hidden)
+        self.query_key_value = nn.Linear(hidden, 3 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, C) to query, key and value, each (B, heads, T, C / heads)."""
+        q, k, v = self.query_key_value(self.norm(x)).unflatten(2, (3, self.heads, -1)).unbind(2)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """(B, heads, T, C / heads) to (B, T, C)."""
+        return self.out(x.transpose(1, 2).flatten(2))
+
+    def forward(self, h: Tensor) -> Tensor:
+        q, k, v = self.split(h.flatten(2).transpose(1, 2))  # (B, C, h, w) -> (B, h*w, C)
+        mixed = self.merge(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+        return h + mixed.transpose(1, 2).view_as(h)
+
+
+class PixelCNN(nn.Module):
+    """G(c_t | c_0 .. c_t-1) over the cells of one grid in raster order.
+
+    As a policy: the state is the codes so far, the action the next code (paper section 4.1).
+    """
+
+    def __init__(self, config: PixelCNNConfig):
+        super().__init__()
+        self.config = config
+        hidden = config.hidden
+        self.embedding = nn.Embedding(config.num_codes, hidden)
+        self.row = nn.Parameter(torch.randn(hidden, config.grid[0], 1) * 0.1)
+        self.column = nn.Parameter(torch.randn(hidden, 1, config.grid[1]) * 0.1)
+        self.blocks = nn.ModuleList(
+            GatedBlock(config, last=layer == config.layers - 1) for layer in range(config.layers)
+        )
+        self.attention = nn.ModuleDict(
+            {
+                str(layer): CausalAttention(hidden)
+                for layer in range(config.layers)
+                if config.attention_follows(layer)
+            }
+        )
+        self.output = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.ReLU(),
+                    nn.Conv2d(hidden, config.residual, 1),
+                    nn.ReLU(),
+                    nn.Dropout(config.dropout),
+                    nn.Conv2d(config.residual, hidden, 1),
+                )
+                for _ in range(config.output_layers)
+            )
+        )
+        self.head = nn.Conv2d(hidden, config.num_codes, 1)
+        if config.condition_layers:
+            self.condition_embedding = nn.Embedding(config.num_codes, hidden)
+            self.condition_stack = nn.Sequential(
+                *(ResidualBlock(hidden, config.residual) for _ in range(config.condition_layers))
+            )
+
+    def context(self, condition: Tensor | None, rows: int) -> Tensor | None:
+        """The level above, as features on this level's grid: (B, hidden, rows, w), or None.
+
+        Raises:
+            ValueError: if a condition is given and none expected, or the other way round.
+        """
+        if self.config.condition_grid is None:
+            if condition is not None:
+                raise ValueError("this prior is unconditional, but a condition was given")
+            return None
+        if condition is None or condition.dim() != 3:
+            raise ValueError(
+                "this prior needs the codes of the level above as its condition, (B, h, w) of "
+                f"{self.config.condition_grid}, got "
+                f"{None if condition is None else tuple(condition.shape)}"
+            )
+        features = self.condition_stack(self.condition_embedding(condition).permute(0, 3, 1, 2))
+        scale_h = self.config.grid[0] // self.config.condition_grid[0]
+        scale_w = self.config.grid[1] // self.config.condition_grid[1]
+        return features.repeat_interleave(scale_h, 2).repeat_interleave(scale_w, 3)[:, :, :rows]
+
+    def logits(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Logits of every cell given all cells before it, in one pass (teacher forcing).
+
+        Args:
+            codes: int64 (B, h, w), 0 to num_codes - 1; h may be fewer rows than the grid has.
+            condition: codes of the level above, for a conditional prior.
+
+        Returns:
+            (B, h, w, num_codes).
+
+        Raises:
+            ValueError: if the shape or the condition does not fit.
+        """
+        self._check_grid(codes)
+        context = self.context(condition, codes.shape[1])
+        x = self.embedding(codes).permute(0, 3, 1, 2)  # (B, C, h, w)
+        position = self.row[:, : codes.shape[1]] + self.column
+        v = F.pad(x, (0, 0, 1, 0))[:, :, :-1] + position  # what stands one row up
+        h = F.pad(x, (1, 0))[:, :, :, :-1] + position  # what stands one cell to the left
+        for layer, block in enumerate(self.blocks):
+            v, h = block(v, h, context)
+            if str(layer) in self.attention:
+                h = self.attention[str(layer)](h)
+        for block in self.output:
+            h = h + block(h)
+        return self.head(F.relu(h)).permute(0, 2, 3, 1)
+
+    forward = logits
+
+    def log_prob(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
+        """log G of every code given those before it, in nats: (B, h, w). Differentiable."""
+        log_probs = self.logits(codes, condition).log_softmax(-1)
+        return log_probs.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
+
+    def compute_loss(self, codes: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:
+        """Maximum likelihood: ``nats_per_code``, the mean of -log G over all cells."""
+        return {"nats_per_code": -self.log_prob(codes, condition).mean()}
+
+    def sample(
+        self,
+        prefix: Tensor,
+        condition: Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Write the EMPTY cells of ``prefix``, one code at a time, and keep all others.
+
+        Exact: the same as evaluating :meth:`logits` anew for each cell, at one cell's work a cell
+        (see ``cache.py``). Dropout is off, whatever the mode.
+
+        Args:
+            prefix: int64 (B, h, w); cells that hold num_codes are EMPTY; h may be fewer rows.
+            condition: codes of the level above, for a conditional prior.
+            temperature: divides the logits; 0 takes the likeliest code.
+            generator: source of the noise, on the prefix's device. Noise is drawn for one row of
+                the grid at a time, for each row that has an EMPTY cell.
+
+        Returns:
+            int64 (B, h, w).
+
+        Raises:
+            ValueError: if the prefix has another shape, dtype or codes, or temperature < 0.
+        """
+        self._check_grid(prefix)
+        if prefix.numel() and not 0 <= int(prefix.min()) <= int(prefix.max()) <= (
+            self.config.num_codes
+        ):
+            raise ValueError(
+                f"prefix holds codes from {int(prefix.min())} to {int(prefix.max())}, expected 0 "
+                f"to {self.config.num_codes - 1}, or {self.config.num_codes} for EMPTY"
+            )
+        if not temperature >= 0:
+            raise ValueError(f"temperature={temperature}, expected 0 or more")
+        codes = prefix.clone()
+        cache.fill(self, codes, condition, temperature, generator)
+        return codes
+
+    def _check_grid(self, codes: Tensor) -> None:
+        rows, columns = self.config.grid
+        if codes.dim() != 3 or codes.shape[2] != columns or not 1 <= codes.shape[1] <= rows:
+            raise ValueError(
+                f"codes have shape {tuple(codes.shape)}, expected (B, h, {columns}) "
+                f"with 1 <= h <= {rows}"
+            )
+        if codes.dtype != torch.int64:
+            raise ValueError(f"codes are {codes.dtype}, expected torch.int64")
