@@ -1,0 +1,121 @@
+"""The console script ``ral``: each subcommand names a function, which is imported when it is run.
+
+Names are strings, so that ``ral --help`` loads no torch and no import points upwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import ral_env
+
+# subcommand -> (function of the arguments that follow it, one line of help)
+COMMANDS = {
+    "envs": ("ral_env.cli:envs", "list the environments, and the bundle that each runs on"),
+    "demo": ("benchmarks.demo:main", "fine-tune a shipped prior and print what it gained"),
+    "pretrain": ("pretrain.run:main", "images in, a bundle out: VQ-VAE, codes, prior"),
+    "train": ("agents.reinforce:main", "fine-tune a prior by reinforced adversarial learning"),
+}
+OURS = ("ral_env", "agents", "pretrain", "benchmarks")
+EXTRAS = {"sklearn": "pretrain", "vector_quantize_pytorch": "pretrain"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        argv: the subcommand and its arguments; those of the process if not given.
+
+    Returns:
+        The exit status: the subcommand's own, 1 for bad input, 2 for an unknown subcommand. With
+        ``RAL_DEBUG=1`` in the environment, bad input raises instead.
+    """
+    name, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"ral-env {ral_env.__version__}")
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(COMMANDS)}."
+        return _fail(f"no subcommand {name!r}; {hint} See `ral --help`.", 2)
+    module, _, function = COMMANDS[name][0].partition(":")
+    try:
+        return getattr(import_module(module), function)(arguments) or 0
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        return _fail(f"{package} is not installed: pip install 'ral-env[{EXTRAS[package]}]'")
+    except ValueError as error:
+        if os.environ.get("RAL_DEBUG") == "1" or not _ours(error):
+            raise
+        return _fail(str(error))
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {line}" for name, (_, line) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: ral [--help] [--version] SUBCOMMAND [ARGUMENTS]",
+            "",
+            "subcommands (`ral SUBCOMMAND --help` tells more):",
+            *lines,
+        ]
+    )
+
+
+def _fail(message: str, status: int = 1) -> int:
+    print(f"ral: error: {message}", file=sys.stderr)
+    return status
+
+
+def _ours(error: BaseException) -> bool:
+    """Whether this project raised it: a library's ValueError is a bug, and keeps its traceback."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return bool(trace) and trace.tb_frame.f_globals["__name__"].partition(".")[0] in OURS
+
+
+def envs(argv: Sequence[str]) -> None:
+    """Print a table of the environment ids; bundles are found, and only their manifests read."""
+    import gymnasium
+
+    argparse.ArgumentParser(prog="ral envs", description=COMMANDS["envs"][1]).parse_args(argv)
+    rows = [("id", "image", "grids", "codes", "dataset", "bundle")]
+    for name, spec in sorted(gymnasium.registry.items()):
+        if str(spec.entry_point).startswith("ral_env."):
+            rows.append((name, *_bundle_columns(spec.kwargs["bundle"])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _bundle_columns(name: str) -> tuple[str, str, str, str, str]:
+    from ral_env import bundle
+
+    try:
+        found = bundle.load(name, verify=False)
+    except bundle.BundleError as error:
+        return "-", "-", "-", "-", f"unreadable: {error}"
+    except ValueError:
+        return "-", "-", "-", "-", "missing"
+    size = found.manifest["configs"]["vqvae"]["image_size"]
+    grids = " + ".join(f"{h}x{w}" for h, w in found.layout.levels)
+    return str(size), grids, str(found.layout.num_codes), found.dataset, str(found.path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""From score maps to rewards: pure functions on tensors (paper sections 4.2 and 4.4).
+
+A score map is (B, 1, h', w') with one score for each patch of the input; real is high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+REWARDS = ("single", "intermediate")
+REWARD_SOURCES = ("discriminator", "constant", "random", "shuffled")
+
+
+def check_finite(score_map: Tensor) -> Tensor:
+    """The same score map.
+
+    Raises:
+        ValueError: if a score is NaN or infinite.
+    """
+    finite = torch.isfinite(score_map)
+    if not finite.all():
+        raise ValueError(
+            f"{int((~finite).sum())} of {score_map.numel()} scores are not finite: check the "
+            "discriminator's weights (did its training diverge?) and its input"
+        )
+    return score_map
+
+
+def normalise(score_map: Tensor, scale: float) -> Tensor:
+    """Scores divided by ``scale`` and clamped to [-1, 1] (section 4.4)."""
+    return (check_finite(score_map) / scale).clamp(-1, 1)
+
+
+class Normaliser:
+    """Keeps the scale that brings scores into [-1, 1] (section 4.4).
+
+    "By the highest value over a set of real and fake images" is read as the largest absolute score
+    of the current real and fake batch.
+    """
+
+    def __init__(self, scale: float = 1.0):
+        self.scale = scale
+
+    def update(self, real_scores: Tensor, fake_scores: Tensor) -> None:
+        """Set the scale from the scores of a real and a fake batch, of any shape."""
+        largest = max(
+            check_finite(scores).abs().max().item() for scores in (real_scores, fake_scores)
+        )
+        self.scale = max(
+            largest, 1e-6
+        )  # a discriminator that says 0 everywhere must not divide by 0
+
+    def __call__(self, score_map: Tensor) -> Tensor:
+        """Normalised scores in [-1, 1], of the same shape."""
+        return normalise(score_map, self.scale)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scale": self.scale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scale = float(state["scale"])
+
+
+def single(score_map: Tensor) -> Tensor:
+    """Mean of each score map, (B, 1, h', w') -> (B,): the reward of the last step (Eq. 6)."""
+    return score_map.mean((1, 2, 3))
+
+
+def upsample(score_map: Tensor, grid: tuple[int, int], stride: float) -> Tensor:
+    """The score at each code's own location, (B, 1, h', w') -> (B, h, w) (section 4.2).
+
+    Nearest: a code takes the score of the patch whose block of ``stride`` cells holds its centre.
+    Rows and columns left over where the map was floored take the last score.
+
+    Args:
+        grid: (h, w) of the code grid.
+        stride: cells of that grid, possibly a fraction, to one cell of the score map.
+    """
+    rows, columns = (
+        ((torch.arange(cells, device=score_map.device) + 0.5) / stride).long().clamp(max=size - 1)
+        for cells, size in zip(grid, score_map.shape[2:], strict=True)
+    )
+    return score_map[:, 0, rows[:, None], columns]
+
+
+def intermediate(
+    score_map: Tensor, grids: Sequence[tuple[int, int]], strides: Sequence[float]
+) -> Tensor:
+    """The score of every cell of every level, (B, 1, h', w') -> (B, cells), levels in turn.
+
+    Args:
+        grids: (h, w) of each level.
+        strides: for each level, its cells to one cell of the score map.
+    """
+    maps = [upsample(score_map, g, s).flatten(1) for g, s in zip(grids, strides, strict=True)]
+    return torch.cat(maps, 1)
+
+
+def control(score_map: Tensor, source: str, rngs: Sequence[np.random.Generator]) -> Tensor:
+    """The score map that a control arm pays instead; shape, device and dtype are kept.
+
+    Args:
+        score_map: normalised, (B, 1, h', w').
+        source: "discriminator" (unchanged), "constant" (ones), "random" (uniform in [-1, 1), each
+            canvas from its own generator), or "shuffled" (another canvas's, permuted over the
+            batch by the first generator).
+        rngs: a generator for each canvas.
+
+    Raises:
+        ValueError: if the source is unknown, or a batch of one is to be shuffled.
+    """
+    if source == "discriminator":
+        return score_map
+    if source == "constant":
+        return torch.ones_like(score_map)
+    if source == "random":
+        noise = np.stack([rng.uniform(-1, 1, tuple(score_map.shape[1:])) for rng in rngs])
+        return torch.from_numpy(noise).to(score_map)
+    if source == "shuffled":
+        if len(score_map) < 2:
+            raise ValueError(
+                "reward_source='shuffled' needs two or more canvases that finish together, got 1: "
+                "use a vector environment with num_envs of at least 2"
+            )
+        return score_map[torch.from_numpy(rngs[0].permutation(len(score_map)))]
+    raise ValueError(f"reward_source={source!r}, expected one of {REWARD_SOURCES}")
