@@ -1,0 +1,1 @@
+"""Who learns: maximum likelihood, the discriminator, and REINFORCE."""

@@ -1,0 +1,118 @@
+"""The discriminator's update: its losses by hand, its direction, its estimate of a density ratio."""
+
+import pytest
+import torch
+from torch import nn
+
+from agents.discriminator import (
+    DiscriminatorTrainer,
+    DiscriminatorTraining,
+    auc,
+    augment,
+    logistic_loss,
+    scores,
+    wgan_gp_loss,
+)
+from ral_env.nets import PatchGAN, PatchGANConfig
+
+
+class Linear(nn.Module):
+    """Score map = weight * x, so that every loss is a line of arithmetic."""
+
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+    def forward(self, x):
+        return self.weight * x
+
+
+def test_wgan_gp_equals_eq_5_by_hand():
+    real, fake = torch.full((3, 1, 2, 2), 2.0), torch.full((3, 1, 2, 2), 0.5)
+    losses = wgan_gp_loss(Linear(3.0), real, fake, weight=10.0)
+    # D is the mean of four cells, so its gradient is weight / 4 in each: norm 4 * (3/4)^2, rooted.
+    assert losses["wasserstein"].item() == pytest.approx(3 * 0.5 - 3 * 2.0)
+    assert losses["gradient_penalty"].item() == pytest.approx(10 * (1.5 - 1) ** 2)
+
+
+def test_the_gradient_penalty_pulls_on_the_weights():
+    """Its double backward: d/dw of 10 (w/2 - 1)^2 at w = 3 is 10 * 2 * 0.5 * 0.5."""
+    net, x = Linear(3.0), torch.ones(3, 1, 2, 2)
+    wgan_gp_loss(net, x, x, 10.0)["gradient_penalty"].backward()
+    assert net.weight.grad.item() == pytest.approx(5.0)
+
+
+def test_logistic_loss_and_r1_by_hand():
+    real, fake = torch.full((3, 1, 2, 2), 2.0), torch.full((3, 1, 2, 2), -1.0)
+    losses = logistic_loss(Linear(1.5), real, fake, r1=0.4)
+    softplus = torch.nn.functional.softplus
+    expected = softplus(torch.tensor(-3.0)) + softplus(torch.tensor(-1.5))
+    assert losses["cross_entropy"].item() == pytest.approx(expected.item())
+    assert losses["r1"].item() == pytest.approx(0.2 * 4 * (1.5 / 4) ** 2)
+
+
+def test_a_logistic_discriminator_learns_the_log_density_ratio():
+    """Codes 0..3 with known frequencies: the score must come to log p / q."""
+    torch.manual_seed(0)
+    p, q = torch.tensor([0.4, 0.3, 0.2, 0.1]), torch.tensor([0.1, 0.2, 0.3, 0.4])
+    net = PatchGAN(PatchGANConfig(in_channels=4, hidden=8, layers=1))
+    trainer = DiscriminatorTrainer(
+        net, DiscriminatorTraining(loss="logistic", learning_rate=1e-2, betas=(0.9, 0.999))
+    )
+
+    def one_hot(codes):
+        return torch.eye(4)[codes][:, :, None, None].expand(-1, 4, 2, 2)
+
+    for _ in range(300):
+        trainer.update(one_hot(p.multinomial(512, True)), one_hot(q.multinomial(512, True)))
+    found = scores(net, one_hot(torch.arange(4))).detach()
+    assert (found - (p / q).log()).abs().max() < 0.25
+
+
+@pytest.mark.parametrize("loss", ["wgan-gp", "logistic"])
+def test_updates_make_real_score_above_fake(loss):
+    torch.manual_seed(0)
+    net = PatchGAN(PatchGANConfig(in_channels=2, hidden=8, layers=2))
+    trainer = DiscriminatorTrainer(net, DiscriminatorTraining(loss=loss, learning_rate=1e-3))
+
+    def draw(shift):
+        return torch.randn(64, 2, 8, 8) + shift
+
+    assert 0.2 < trainer.held_out_auc(draw(0.3), draw(-0.3)) < 0.8
+    for _ in range(60):
+        trainer.update(draw(0.3), draw(-0.3))
+    assert trainer.held_out_auc(draw(0.3), draw(-0.3)) > 0.9
+    assert not net.training
+
+
+def test_auc_equals_counting_pairs():
+    real, fake = torch.randint(5, (40,)).float(), torch.randint(4, (30,)).float()
+    above = (real[:, None] > fake).float() + 0.5 * (real[:, None] == fake).float()
+    assert auc(real, fake) == pytest.approx(above.mean().item())
+
+
+def test_augmentation_moves_whole_cells_and_drops_some():
+    torch.manual_seed(0)
+    x = torch.arange(1.0, 65).view(1, 1, 8, 8).expand(200, 2, 8, 8)
+    moved = augment(x, shift=1, drop=0.0)
+    assert torch.equal(moved[:, 0], moved[:, 1])
+    offsets = set()
+    for image in moved[:, 0]:
+        value = image[4, 4].item() - x[0, 0, 4, 4].item()
+        row, column = round(value / 8), round(value - 8 * round(value / 8))
+        offsets.add((row, column))
+        expected = torch.zeros(10, 10)
+        expected[1:9, 1:9] = x[0, 0]
+        assert torch.equal(image, expected[1 + row : 9 + row, 1 + column : 9 + column])
+    assert len(offsets) == 9
+    dropped = augment(x, shift=0, drop=0.25)
+    assert 0.2 < (dropped[:, 0] == 0).float().mean() < 0.3
+    assert augment(x, 0, 0.0) is x
+
+
+def test_a_loss_that_is_not_finite_is_refused_and_changes_nothing():
+    trainer = DiscriminatorTrainer(Linear(), DiscriminatorTraining())
+    bad = torch.full((2, 1, 2, 2), float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        trainer.update(bad, bad)
+    assert trainer.net.weight.item() == 1.0
