@@ -1,0 +1,1 @@
+"""Images in, a bundle out: VQ-VAE, codes, prior, discriminator."""
