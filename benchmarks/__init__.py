@@ -1,0 +1,1 @@
+"""What was measured: the demo, its metrics and its plots."""

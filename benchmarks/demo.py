@@ -1,0 +1,333 @@
+"""``ral demo``: fine-tune a shipped prior and say honestly what came of it.
+
+One table of six rows. The questions it answers: is RAL better than the prior it started from, than
+as much more maximum likelihood, than that sampled colder (which also "improves" samples), than its
+own loop without any reward; and what has it cost in likelihood and diversity?
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents import mle, reinforce
+from benchmarks import metrics, plots
+from ral_env.bundle import Bundle
+from ral_env.nets import PixelCNN
+
+SAMPLES = 3000
+FLOOR, PRIOR, CONTINUED, COOLED, NO_REWARD, RAL = (
+    "floor: train against test",
+    "MLE prior",
+    "continued MLE",
+    "continued MLE, matched entropy",
+    "RAL loop, no reward",
+    "RAL",
+)
+
+
+@dataclass
+class Generator:
+    """A prior with a sampling temperature: what a row of the table is about."""
+
+    prior: PixelCNN
+    temperature: float = 1.0
+    seconds: float = 0.0
+
+    @torch.no_grad()
+    def sample(self, count: int, seed: int) -> Tensor:
+        """int64 (count, h, w)."""
+        generator = torch.Generator().manual_seed(seed)
+        config = self.prior.config
+        empty = torch.full((count, *config.grid), config.num_codes)
+        return torch.cat(
+            [
+                self.prior.sample(part, temperature=self.temperature, generator=generator)
+                for part in empty.split(500)
+            ]
+        )
+
+    @torch.no_grad()
+    def log_prob(self, codes: Tensor) -> np.ndarray:
+        """log G of whole canvases at this temperature, nats: (N,)."""
+        total = []
+        for part in codes.split(500):
+            log_probs = (self.prior.logits(part) / self.temperature).log_softmax(-1)
+            total.append(log_probs.gather(-1, part.unsqueeze(-1)).sum((1, 2, 3)))
+        return torch.cat(total).numpy()
+
+    def entropy(self, count: int, seed: int) -> float:
+        """Nats per canvas, from its own samples."""
+        return float(-self.log_prob(self.sample(count, seed)).mean())
+
+
+class Judge:
+    """Measures generators against a bundle's held-out codes."""
+
+    def __init__(self, bundle: Bundle, seed: int):
+        if bundle.features is None:
+            raise ValueError(
+                f"bundle {bundle.path.name!r} has no feature net, which the Fréchet distance needs"
+            )
+        self.bundle, self.seed = bundle, seed
+        self.grid = bundle.layout.levels[0]
+        self.test = mle.as_codes(bundle.split("test"), self.grid)
+        self.train = mle.as_codes(bundle.split("train"), self.grid)
+        self.reference = self.features(self.test)
+        self.drawn: dict[str, np.ndarray] = {}  # features of each row's samples, by label
+
+    @torch.no_grad()
+    def images(self, codes: Tensor) -> Tensor:
+        """Decoded codes (N, h, w): floats (N, 3, H, W) in [-1, 1]."""
+        return torch.cat([self.bundle.vqvae.decode([part]) for part in codes.split(500)])
+
+    @torch.no_grad()
+    def features(self, codes: Tensor) -> np.ndarray:
+        """Features of decoded codes: (N, F)."""
+        assert self.bundle.features is not None
+        images = self.images(codes).split(500)
+        return torch.cat([self.bundle.features.features(part) for part in images]).numpy()
+
+    def quality(self, label: str, features: np.ndarray) -> dict[str, float]:
+        self.drawn[label] = features
+        precision, recall = metrics.precision_recall(self.reference, features)
+        return {
+            "FD": metrics.frechet_distance(self.reference, features),
+            "precision": precision,
+            "recall": recall,
+        }
+
+    def floor(self) -> dict[str, float]:
+        """Real train reconstructions, in the place of samples."""
+        codes = self.train[:SAMPLES]
+        return self.quality(FLOOR, self.features(codes))
+
+    def measure(self, label: str, generator: Generator) -> dict[str, float]:
+        """One row. Nats are per canvas."""
+        samples = generator.sample(SAMPLES, self.seed + 1000)
+        log_g = generator.log_prob(samples)
+        held_out = generator.log_prob(self.test)
+        row = self.quality(label, self.features(samples)) | {
+            "entropy": metrics.entropy(log_g).value,
+            "forward NLL": float(-held_out.mean()),
+            "temperature": generator.temperature,
+            "seconds": generator.seconds,
+        }
+        if self.bundle.oracle is not None:
+            oracle = Generator(self.bundle.oracle)
+            oracle_log_prob = oracle.log_prob(samples)
+            row |= {
+                "NLL_oracle": float(-oracle_log_prob.mean()),
+                "reverse KL": metrics.reverse_kl(log_g, oracle_log_prob).value,
+                "forward KL": metrics.forward_kl(oracle.log_prob(self.test), held_out).value,
+                "oracle entropy": float(-oracle.log_prob(self.test).mean()),
+            }
+        return row
+
+    def against(self, control: str, label: str) -> tuple[float, float, float]:
+        """FD of ``label`` less FD of ``control``, with its 95 % interval. Negative is nearer."""
+        return metrics.paired_bootstrap(self.reference, self.drawn[label], self.drawn[control])
+
+
+def arms(
+    env: str, bundle: Bundle, seconds: float, seed: int, say: Callable[[str], None]
+) -> tuple[dict[str, Generator], dict[str, list[dict[str, float]]]]:
+    """The four things that are trained or not, each for the same time; and their curves."""
+    (prior,) = bundle.priors
+    grid = bundle.layout.levels[0]
+    train, validation = (mle.as_codes(bundle.split(s), grid) for s in ("train", "validation"))
+    config = dataclasses.replace(
+        reinforce.PRESETS["small"], env=env, seconds=seconds, iterations=10**9, seed=seed
+    )
+
+    def watch(iteration: int, policy: PixelCNN) -> dict[str, float]:
+        return {"validation NLL": mle.mean_nll(policy, validation)}
+
+    generators, curves = {PRIOR: Generator(prior)}, {}
+    for label, source in ((RAL, "discriminator"), (NO_REWARD, "constant")):
+        say(f"{label}: {seconds:.0f} s")
+        result = reinforce.train(
+            dataclasses.replace(config, reward_source=source), watch=watch, watch_every=10
+        )
+        if result.interrupted:
+            raise KeyboardInterrupt
+        generators[label] = Generator(result.policy, seconds=result.seconds)
+        curves[label] = result.history
+
+    say(f"{CONTINUED}: {seconds:.0f} s")
+    more = copy.deepcopy(prior)
+    start = time.perf_counter()
+    history = mle.fit(more, train, validation, CONTINUED_TRAINING, seed=seed, seconds=seconds)
+    generators[CONTINUED] = Generator(more, seconds=time.perf_counter() - start)
+    curves[CONTINUED] = [
+        {
+            "seconds": row["seconds"],
+            "validation NLL": row["validation_nats_per_code"] * bundle.layout.length,
+        }
+        for row in history
+    ]
+    return generators, curves
+
+
+# A fair chance: the pretraining's own settings, an average of the weights as RAL has, and the
+# weights that were best on validation codes.
+CONTINUED_TRAINING = mle.MLETraining(
+    steps=10**9, batch=128, learning_rate=3e-4, decay=False, ema=0.98, validate_every=50
+)
+
+
+def run(env: str, seconds: float, seed: int, out: Path) -> list[dict]:
+    """One seed: the table's six rows, and the pictures in ``out``."""
+    instance = gym.make(env)
+    bundle: Bundle = instance.unwrapped.bundle  # type: ignore[attr-defined]
+    instance.close()
+    judge = Judge(bundle, seed)
+    generators, curves = arms(env, bundle, seconds, seed, print)
+
+    print("measuring")
+    target = generators[RAL].entropy(1000, seed)
+    continued = generators[CONTINUED]
+    temperature = metrics.matching_temperature(
+        lambda t: Generator(continued.prior, t).entropy(1000, seed), target
+    )
+    generators[COOLED] = Generator(continued.prior, temperature, continued.seconds)
+    rows: list[dict] = [{"row": FLOOR, **judge.floor()}]
+    rows += [
+        {"row": label, **judge.measure(label, generators[label])}
+        for label in (PRIOR, CONTINUED, COOLED, NO_REWARD, RAL)
+    ]
+    for row in rows:
+        if row["row"] not in (FLOOR, COOLED):
+            row["FD - control"] = judge.against(COOLED, row["row"])
+    pictures(judge, generators, curves, seed, out)
+    return rows
+
+
+def pictures(judge: Judge, generators: dict, curves: dict, seed: int, out: Path) -> None:
+    """Sample grids, learning curves and a completion picture, as PNGs in ``out``."""
+
+    def pixels(codes: Tensor) -> np.ndarray:
+        return ((judge.images(codes) + 1) * 127.5).round().to(torch.uint8).numpy()
+
+    count = 32
+    grids = {"real, reconstructed (test)": pixels(judge.test[:count])}
+    for label in (PRIOR, CONTINUED, RAL):
+        grids[label] = pixels(generators[label].sample(count, seed))
+    plots.labelled_grids(grids, out / "samples.png")
+    rows = [{"label": label, **row} for label, curve in curves.items() for row in curve]
+    plots.learning_curves(rows, ["reward", "auc", "entropy", "validation NLL"], out / "curves.png")
+
+    kept = judge.grid[0] * 3 // 8
+    originals = judge.test[:6]
+    prefix = originals.clone()
+    prefix[:, kept:] = judge.bundle.layout.empty
+    masked = pixels(originals)
+    masked[:, :, masked.shape[2] * kept // judge.grid[0] :] = 128
+    prior = generators[RAL].prior
+    completions = [
+        pixels(prior.sample(prefix, generator=torch.Generator().manual_seed(seed + i)))
+        for i in range(4)
+    ]
+    plots.completions(pixels(originals), masked, completions, out / "completion.png")
+
+
+ORDER = ("FD", "FD - control", "precision", "recall", "entropy", "forward NLL")
+ORACLE = ("NLL_oracle", "reverse KL", "forward KL", "oracle entropy")
+DIGITS = {"precision": 3, "recall": 3, "temperature": 2, "seconds": 0}
+
+
+def table(seeds: list[list[dict]], with_oracle: bool) -> str:
+    """Rows of one seed, or means over seeds with 95 % Student-t intervals."""
+    columns = [*ORDER, *(ORACLE if with_oracle else ()), "temperature", "seconds"]
+    shown = []
+    for same in zip(*seeds, strict=True):
+        row = {"row": same[0]["row"]}
+        for column in columns:
+            values = [r.get(column) for r in same]
+            digits = DIGITS.get(column, 2)
+            if any(v is None for v in values):
+                row[column] = ""
+            elif column == "FD - control" and len(same) == 1:
+                value, low, high = values[0]
+                row[column] = f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+            else:
+                numbers = [v[0] if isinstance(v, tuple) else v for v in values]
+                sign = "+" if column == "FD - control" else ""
+                if len(numbers) > 1 and np.ptp(numbers) > 0:
+                    mean, half = metrics.interval(numbers)
+                    row[column] = f"{mean:{sign}.{digits}f} ± {half:.{digits}f}"
+                else:
+                    row[column] = f"{numbers[0]:{sign}.{digits}f}"
+        shown.append(row)
+    return plots.markdown_table(shown, ["row", *columns])
+
+
+def command(
+    env: str = "RALDigits-v0",
+    seconds: float = 75.0,
+    seeds: int = 1,
+    out: str | None = None,
+    threads: int = 1,
+) -> None:
+    """Fine-tune a shipped prior with RAL and compare it with what else the time could buy.
+
+    Args:
+        env: RALDigits-v0, RALFaces32-v0 or RALOracle-v0.
+        seconds: given to each of RAL, the loop without reward, and continued MLE.
+        seeds: runs of everything; from 2 on the table has 95 % intervals over seeds.
+        out: folder of the pictures and figures; runs/demo/ENV if not given.
+        threads: of torch; the small nets are fastest with one.
+    """
+    if seeds < 1 or seconds <= 0:
+        raise ValueError(f"seeds={seeds} and seconds={seconds}, expected at least 1 and above 0")
+    torch.set_num_threads(threads)
+    folder = Path(out or f"runs/demo/{env}")
+    instance = gym.make(env)
+    bundle: Bundle = instance.unwrapped.bundle  # type: ignore[attr-defined]
+    instance.close()
+    assert bundle.features is not None or True
+    results = []
+    for seed in range(seeds):
+        place = folder / f"seed{seed}"
+        place.mkdir(parents=True, exist_ok=True)
+        results.append(run(env, seconds, seed, place))
+    text = table(results, bundle.oracle is not None)
+    (folder / "table.md").write_text(text + "\n")
+    record = {
+        "env": env,
+        "dataset": bundle.dataset,
+        "seconds": seconds,
+        "samples": SAMPLES,
+        "preset": dataclasses.asdict(reinforce.PRESETS["small"]),
+        "rows": results,
+    }
+    (folder / "results.json").write_text(json.dumps(record, indent=2))
+    features = bundle.features.config.name if bundle.features else "none"
+    print(
+        f"\n{env} ({bundle.dataset}); {seeds} seed(s); Fréchet distance (FD) in {features!r} at "
+        f"N = {SAMPLES:,} against {len(bundle.split('test')):,} held-out reconstructions.\n"
+        f"FD - control: against '{COOLED}', with its 95 % interval; negative is nearer to real. "
+        "Entropy and NLL in nats per canvas.\n"
+    )
+    print(text)
+    print(f"\nTable, figures and pictures (samples, curves, completion): {folder}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(command, args=argv, prog="ral demo", as_positional=False)
+
+
+if __name__ == "__main__":
+    main()
