@@ -1,7 +1,6 @@
 # make test: lint, types, tests.  make demo: fine-tune a prior and measure it (ARGS="--env ID").
 # Both set up all they need in .venv; a second call starts at once.
 
-PYTHON := $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: test demo lint format clean
@@ -21,12 +20,21 @@ format: .venv/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Debian's Python may lack ensurepip: there its own pip fills the environment.
 .venv/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-	sys.exit(0 if v in ((3, 11), (3, 12)) else f"Python 3.11 or 3.12 is needed, found {v[0]}.{v[1]}")'
-	$(PYTHON) -m venv .venv
+	@test -x $(BIN)/pip && exit; \
+	for python in $(PYTHON) python3.11 python3.12 python3; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>&-; then \
+	    $$python -m venv .venv >/dev/null 2>&1 && exit; \
+	    $$python -m venv --clear --without-pip .venv && \
+	    exec $$python -m pip --python $(BIN)/python install --quiet pip; \
+	  fi; \
+	done; \
+	echo 'Python 3.11 or 3.12 is needed: install one, or name it: make PYTHON=/path/to/python' >&2; \
+	exit 1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pretrain,dev]'
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -r {} +

@@ -9,6 +9,7 @@ each of its departures is named beside it, in :data:`PRESETS`.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import dataclasses
 import json
@@ -124,7 +125,7 @@ class Result:
     """What a run leaves: the policy (its average, with ``ema``), the discriminator, the rows."""
 
     policy: PixelCNN
-    discriminator: torch.nn.Module
+    discriminator: PatchGAN
     history: list[dict[str, float]]
     seconds: float
     interrupted: bool = False
@@ -192,7 +193,7 @@ def train(
         raise ValueError("baseline='leave-one-out' needs a batch of at least 2, got 1")
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
-    kwargs = {} if config.bundle is None else {"bundle": config.bundle}
+    kwargs: dict[str, Any] = {} if config.bundle is None else {"bundle": config.bundle}
     envs: LatentCanvasVectorEnv = gym.make_vec(
         config.env,
         num_envs=config.batch,
@@ -304,7 +305,9 @@ def train(
             row["entropy"] = -(log_prob * sampled).sum().item() / len(codes)
             row["policy_loss"] = loss.item()
             if config.mle_weight:
-                nats = policy.compute_loss(some(real))["nats_per_code"]
+                # With dropout, as in pretraining: few real codes are soon learnt by heart.
+                nats = policy.train().compute_loss(some(real))["nats_per_code"]
+                policy.eval()
                 loss = loss + config.mle_weight * nats
                 row["nats_per_code"] = nats.item()
             row["gated"] = float(row["auc"] < config.gate_auc)
@@ -402,11 +405,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", default="runs/reinforce", help="folder for all that is written")
     parser.add_argument("--threads", type=int, default=1, help="of torch; small nets want one")
     parser.add_class_arguments(Config)
-    known, _ = parser.parse_known_args(argv) if argv != [] else (parser.parse_args([]), [])
-    for preset_field in dataclasses.fields(Config):
-        parser.set_defaults(
-            {preset_field.name: getattr(PRESETS[known.preset], preset_field.name)}
-        )
+    # The preset is read first: its values are the defaults of all other arguments.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=list(PRESETS), default="paper")
+    preset = PRESETS[first.parse_known_args(argv)[0].preset]
+    parser.set_defaults(dataclasses.asdict(preset))
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     chosen = parser.instantiate_classes(arguments)

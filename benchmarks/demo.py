@@ -295,7 +295,6 @@ def command(
     instance = gym.make(env)
     bundle: Bundle = instance.unwrapped.bundle  # type: ignore[attr-defined]
     instance.close()
-    assert bundle.features is not None or True
     results = []
     for seed in range(seeds):
         place = folder / f"seed{seed}"

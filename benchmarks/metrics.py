@@ -1,184 +1,267 @@
-"""What is measured: pure functions on features, log-probs and codes.
+"""What is measured, as pure functions of features (N, F), log-probs (N,), scores or codes.
 
-The Fréchet distance is computed here and not by torchmetrics because its paired bootstrap needs
-the distance of many resamples of the same features.
+Log-probs are sums over a whole canvas, so entropies and divergences are in nats per canvas; divide
+by ``layout.length`` for nats per code. Bad input (shape, too few rows, a NaN or an infinity) is a
+``ValueError``.
+
+The Fréchet distance is computed here and not by torchmetrics because that one wants an
+``nn.Module`` and uint8 images and keeps only running sums: the bootstrap needs the features' rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error."""
+    """A mean over independent samples, and its standard error (standard deviation / sqrt(N))."""
 
     value: float
     error: float
 
-    @classmethod
-    def of(cls, values: np.ndarray) -> Estimate:
-        values = np.asarray(values, np.float64)
-        return cls(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
 
+def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
+    """Squared Fréchet distance of Gaussians fitted to features x (N, F) and y (M, F).
 
-def _moments(x: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-    x = np.asarray(x, np.float64)
-    if x.ndim != 2 or len(x) < 2:
-        raise ValueError(f"{what} have shape {x.shape}, expected (N, F) with N of at least 2")
-    if not np.isfinite(x).all():
-        raise ValueError(f"{what} hold values that are not finite")
-    return x.mean(0), np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1])
-
-
-def _frechet(mean_x, cov_x, mean_y, cov_y) -> float:
-    # tr (Cx Cy)^1/2 is the sum of the roots of the eigenvalues of Cx^1/2 Cy Cx^1/2, which is
-    # symmetric: no complex arithmetic, and singular covariances do no harm.
-    values, vectors = np.linalg.eigh(cov_x)
-    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
-    cross = np.sqrt(np.linalg.eigvalsh(root @ cov_y @ root).clip(0)).sum()
-    return float(((mean_x - mean_y) ** 2).sum() + np.trace(cov_x) + np.trace(cov_y) - 2 * cross)
-
-
-def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """|mx - my|^2 + tr(Cx + Cy - 2 (Cx Cy)^1/2) of two sets of features (N, F) and (M, F).
-
-    Heusel et al. 2017 (arXiv 1706.08500), there in Inception's features. 0 is equal; it is biased
-    upward by few samples, so compare at the same N only.
-
-    Raises:
-        ValueError: if a set has fewer than two rows, another width, or non-finite values.
+    ``|mx - my|^2 + tr(Cx) + tr(Cy) - 2 tr((Cx Cy)^(1/2))``, in squared feature units, at least 0;
+    symmetric. Biased upward at small N and M: compare only distances at equal N and M.
+    Source: Dowson and Landau 1982; FID (Heusel et al. 2017) is this on Inception features.
     """
-    if np.shape(x)[1:] != np.shape(y)[1:]:
-        raise ValueError(f"features have widths {np.shape(x)[1:]} and {np.shape(y)[1:]}")
-    return _frechet(*_moments(x, "features"), *_moments(y, "features"))
+    return _gaussian_distance(_moments(_features("x", x)), _moments(_features("y", y, like=x)))
 
 
 def paired_bootstrap(
-    reference: np.ndarray, a: np.ndarray, b: np.ndarray, draws: int = 200, seed: int = 0
+    reference: ArrayLike, a: ArrayLike, b: ArrayLike, draws: int = 200, seed: int = 0
 ) -> tuple[float, float, float]:
-    """FD(reference, a) - FD(reference, b), and its 95 % percentile interval.
+    """``FD(reference, a) - FD(reference, b)`` and its 95 % percentile interval (low, high).
 
-    Every draw resamples the reference rows, the same for both sides (that is what pairs them: the
-    choice of test images moves both distances together), and the rows of ``a`` and of ``b``.
-    Negative: ``a`` is nearer to the reference.
-
-    Returns:
-        (difference, low, high); the difference is that of the whole sets. Resamples hold fewer
-        distinct rows, which biases both distances alike.
+    Negative: a is nearer. Each draw resamples the reference's rows, which both distances then
+    share, and the rows of a and b with the same indices. This tells sampling noise only, not how
+    a retrained generator would vary. reference (R, F), a and b (N, F): FD is biased by N, so
+    unequal N is an error. Source: Efron and Tibshirani 1993, chapter 13.
     """
+    reference = _features("reference", reference)
+    a, b = _features("a", a, like=reference), _features("b", b, like=reference)
+    if len(a) != len(b):
+        raise ValueError(f"a has {len(a)} rows and b {len(b)}, expected as many: cut the longer")
+    if draws < 1:
+        raise ValueError(f"draws={draws}, expected at least 1")
     rng = np.random.default_rng(seed)
-    difference = frechet_distance(reference, a) - frechet_distance(reference, b)
-    found = np.empty(draws)
-    for i in range(draws):
-        real = _moments(reference[rng.integers(len(reference), size=len(reference))], "features")
-        sides = [
-            _frechet(*real, *_moments(x[rng.integers(len(x), size=len(x))], "features"))
-            for x in (a, b)
-        ]
-        found[i] = sides[0] - sides[1]
-    low, high = np.percentile(found, [2.5, 97.5])
-    return difference, float(low), float(high)
 
+    def difference(rows: slice | NDArray, shared: slice | NDArray) -> float:
+        real = _moments(reference[rows])
+        near, far = (_gaussian_distance(real, _moments(x[shared])) for x in (a, b))
+        return near - far
 
-def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return ((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T).clip(0)
+    resampled = [
+        difference(
+            rng.integers(len(reference), size=len(reference)), rng.integers(len(a), size=len(a))
+        )
+        for _ in range(draws)
+    ]
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return difference(slice(None), slice(None)), float(low), float(high)
 
 
 def precision_recall(
-    real: np.ndarray, fake: np.ndarray, k: int = 3, draws: int = 8, seed: int = 0
+    real: ArrayLike, fake: ArrayLike, k: int = 3, draws: int = 8, seed: int = 0
 ) -> tuple[float, float]:
-    """Shares of fakes inside the real manifold, and of reals inside the fake one.
+    """Improved precision and recall, each in [0, 1], of features real (N, F) and fake (M, F).
 
-    Kynkäänniemi et al. 2019 (arXiv 1904.06991): a set's manifold is the union of balls around its
-    points that reach to their ``k``-th neighbour. Both sets are cut to the smaller one's size, at
-    random, ``draws`` times, and the results averaged. Precision is quality, recall diversity.
+    Precision: the share of fakes within some real row's distance to its k-th nearest other real
+    row. Recall: the same with the roles exchanged. Both depend on the number of rows, so each draw
+    takes min(N, M) of both, and the draws are averaged. Memory is quadratic in min(N, M).
+    Source: Kynkäänniemi et al. 2019, equations 1 and 2.
     """
-    size = min(len(real), len(fake))
-    if size <= k:
-        raise ValueError(f"sets of {len(real)} and {len(fake)} features, expected more than k={k}")
+    real = _features("real", real)
+    fake = _features("fake", fake, like=real)
+    count = min(len(real), len(fake))
+    if not 1 <= k < count:
+        raise ValueError(f"k={k} with {count} rows, expected 1 <= k < rows")
+    if draws < 1:
+        raise ValueError(f"draws={draws}, expected at least 1")
     rng = np.random.default_rng(seed)
     results = []
-    for _ in range(draws):
-        x = np.asarray(real, np.float64)[rng.permutation(len(real))[:size]]
-        y = np.asarray(fake, np.float64)[rng.permutation(len(fake))[:size]]
-        # Column k: the nearest of all is the point itself.
-        radius_x = np.partition(_squared_distances(x, x), k, axis=1)[:, k]
-        radius_y = np.partition(_squared_distances(y, y), k, axis=1)[:, k]
-        between = _squared_distances(x, y)
-        results.append(
-            (
-                (between <= radius_x[:, None]).any(0).mean(),
-                (between <= radius_y[None]).any(1).mean(),
-            )
-        )
-    precision, recall = np.mean(results, 0)
+    for _ in range(draws if len(real) != len(fake) else 1):  # equal sizes: all draws are the same
+        x, y = (torch.from_numpy(rows[rng.permutation(len(rows))[:count]]) for rows in (real, fake))
+        apart = _distances(x, y)  # (real, fake)
+        # The nearest row is the row itself, at 0: hence k + 1.
+        x_radius, y_radius = (_distances(z, z).kthvalue(k + 1).values for z in (x, y))
+        inside = (apart <= x_radius[:, None]).any(0), (apart <= y_radius).any(1)
+        results.append([share.double().mean().item() for share in inside])
+    precision, recall = np.mean(results, axis=0)
     return float(precision), float(recall)
 
 
-def entropy(log_g: np.ndarray) -> Estimate:
-    """H(G) = E_G[-log G] from log G of G's own samples (N,): nats per canvas."""
-    return Estimate.of(-np.asarray(log_g))
+def entropy(log_g: ArrayLike) -> Estimate:
+    """Entropy of a generator G, nats per canvas: ``E_G[-log G(c)]``, from log G of its own samples.
 
-
-def reverse_kl(log_g: np.ndarray, log_oracle: np.ndarray) -> Estimate:
-    """KL(G || oracle) = E_G[log G - log oracle] on G's own samples, nats per canvas.
-
-    High where G writes what the oracle does not. Unlike E_G[-log oracle] alone (Eq. 7), it does
-    not fall just because G gives up its diversity.
+    log_g (N,), nats. Samples and log-probs must be those of the same temperature.
     """
-    return Estimate.of(np.asarray(log_g, np.float64) - log_oracle)
+    return _mean(-_samples("log_g", log_g))
 
 
-def forward_kl(log_oracle: np.ndarray, log_g: np.ndarray) -> Estimate:
-    """KL(oracle || G) = E_oracle[log oracle - log G] on the oracle's samples, nats per canvas.
+def reverse_kl(log_g: ArrayLike, log_oracle: ArrayLike) -> Estimate:
+    """``KL(G || oracle) = E_G[log G(c) - log oracle(c)]`` = NLL_oracle - entropy, nats per canvas.
 
-    High where G does not write what the oracle does: missing modes.
+    Both (N,), of the same *generator's* samples. It is low for a G that drops modes: read it
+    beside ``forward_kl``. NLL_oracle alone is the paper's equation 7, and falls by mere cooling.
     """
-    return Estimate.of(np.asarray(log_oracle, np.float64) - log_g)
+    return _mean_difference("log_g", log_g, "log_oracle", log_oracle)
+
+
+def forward_kl(log_oracle: ArrayLike, log_g: ArrayLike) -> Estimate:
+    """``KL(oracle || G) = E_oracle[log oracle(c) - log G(c)]``, nats per canvas.
+
+    Both (N,), of the same samples of the *oracle*. It is what MLE lowers; high when modes are lost.
+    """
+    return _mean_difference("log_oracle", log_oracle, "log_g", log_g)
+
+
+def auc(real_scores: ArrayLike, fake_scores: ArrayLike) -> float:
+    """P(real score > fake score) + P(equal) / 2, over all pairs: in [0, 1], chance is 0.5.
+
+    Exact, in O(n log n). Real is high: below 0.5 the discriminator has it backwards. Any shapes.
+    Source: Mann and Whitney 1947.
+    """
+    real = _samples("real_scores", np.ravel(real_scores), least=1)
+    fake = np.sort(_samples("fake_scores", np.ravel(fake_scores), least=1))
+    below, up_to = np.searchsorted(fake, real, "left"), np.searchsorted(fake, real, "right")
+    return float((below + up_to).mean() / (2 * len(fake)))
 
 
 def matching_temperature(
     entropy_at: Callable[[float], float],
     target: float,
-    low: float = 0.6,
-    high: float = 1.3,
+    low: float = 0.5,
+    high: float = 1.5,
     steps: int = 8,
 ) -> float:
-    """The sampling temperature at which a generator's entropy is ``target``, by bisection.
+    """The sampling temperature in [low, high] at which a generator's entropy is ``target``.
 
-    Args:
-        entropy_at: entropy (nats) of the generator whose logits are divided by a temperature,
-            with its log-probs taken at that temperature too. It must rise with it.
+    ``entropy_at(temperature)``: nats per canvas (any unit, if target has it too), increasing with
+    temperature. It must sample *and* take log-probs at that temperature, i.e. ``E[-log G_T]``
+    under G_T, the tempered model; use one seed for all temperatures, so that noise does not make
+    it jump. Bisection: right to ``(high - low) / 2^(steps + 1)``, after ``steps + 2`` calls.
+    ``ValueError`` when the target is not between the entropies at low and high.
     """
+    least, most = entropy_at(low), entropy_at(high)
+    if not least <= target <= most:
+        raise ValueError(
+            f"target entropy {target:.4g} is outside [{least:.4g}, {most:.4g}], the entropies at "
+            f"temperatures {low} and {high}: widen low and high"
+        )
     for _ in range(steps):
         middle = (low + high) / 2
-        low, high = (middle, high) if entropy_at(middle) < target else (low, middle)
+        if entropy_at(middle) < target:
+            low = middle
+        else:
+            high = middle
     return (low + high) / 2
 
 
-# 97.5 % quantiles of Student's t for 1, 2, .. degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+# 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom.
+T_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds and half the width of its 95 % Student-t interval (2 to 11 seeds)."""
-    if not 2 <= len(values) <= len(_T) + 1:
-        raise ValueError(f"{len(values)} values, expected 2 to {len(_T) + 1}")
-    estimate = Estimate.of(np.asarray(values))
-    return estimate.value, _T[len(values) - 2] * estimate.error
+def interval(values: ArrayLike) -> tuple[float, float]:
+    """Mean over seeds and the half-width of its 95 % Student-t interval: ``mean ± half``.
 
-
-def nearest_distance(train: np.ndarray, codes: np.ndarray, batch: int = 256) -> float:
-    """Median over canvases (N, length) of the fewest codes that differ from a training canvas.
-
-    A generator that memorises comes near 0; compare with held-out real canvases.
+    values (N,), N >= 2, one per independent run. Beyond the table, the expansion of the quantile
+    in 1 / degrees of freedom (Abramowitz and Stegun 26.7.5), right to 2e-4 there.
     """
-    nearest = [
-        (part[:, None] != train[None]).sum(2).min(1)
-        for part in np.array_split(codes, max(1, len(codes) // batch))
-    ]
-    return float(np.median(np.concatenate(nearest)))
+    estimate = _mean(_samples("values", values))
+    freedom = np.size(values) - 1
+    if freedom <= len(T_QUANTILES):
+        quantile = T_QUANTILES[freedom - 1]
+    else:
+        quantile = 1.959964 + 2.372271 / freedom + 2.822502 / freedom**2 + 2.555850 / freedom**3
+    return estimate.value, quantile * estimate.error
+
+
+def nearest_distance(train: ArrayLike, fake: ArrayLike) -> float:
+    """Median over fakes of the Hamming distance to the nearest training canvas, in codes.
+
+    train (N, length) and fake (M, length) integers. Near 0 the generator memorises; compare with
+    the same figure for held-out canvases in the place of the fakes.
+    """
+    train, fake = np.asarray(train), np.asarray(fake)
+    for name, codes in (("train", train), ("fake", fake)):
+        if codes.ndim != 2 or not len(codes) or codes.dtype.kind not in "iu":
+            raise ValueError(
+                f"{name} is {codes.dtype} {codes.shape}, expected integers (N, length), N >= 1: "
+                "flatten the grids"
+            )
+    if train.shape[1] != fake.shape[1]:
+        raise ValueError(f"train has length {train.shape[1]} and fake {fake.shape[1]}")
+    return float(np.median([(train != canvas).sum(1).min() for canvas in fake]))
+
+
+def _moments(x: Array) -> tuple[Array, Array]:
+    """Mean (F,) and covariance (F, F)."""
+    mean = x.mean(0)
+    centred = x - mean
+    return mean, centred.T @ centred / (len(x) - 1)
+
+
+def _gaussian_distance(x: tuple[Array, Array], y: tuple[Array, Array]) -> float:
+    (x_mean, x_cov), (y_mean, y_cov) = x, y
+    # The eigenvalues of Cx Cy are the squared singular values of Cx^(1/2) Cy^(1/2): no square root
+    # of an unsymmetric matrix, which is complex or fails when the covariances lack full rank.
+    cross = np.linalg.svd(_root(x_cov) @ _root(y_cov), compute_uv=False).sum()
+    squared = ((x_mean - y_mean) ** 2).sum() + np.trace(x_cov) + np.trace(y_cov) - 2 * cross
+    return max(float(squared), 0.0)
+
+
+def _root(covariance: Array) -> Array:
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(values.clip(0)) @ vectors.T
+
+
+def _distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """(N, F), (M, F) -> (N, M). Exactly 0 for equal rows, which the matrix-product way is not."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _features(name: str, value: ArrayLike, like: ArrayLike | None = None) -> Array:
+    x = np.asarray(value, dtype=np.float64)
+    if x.ndim != 2 or len(x) < 2 or (like is not None and x.shape[1] != np.shape(like)[1]):
+        width = "F" if like is None else np.shape(like)[1]
+        raise ValueError(f"{name} is {x.shape}, expected features (N, {width}) with N >= 2")
+    return _finite(name, x)
+
+
+def _samples(name: str, value: ArrayLike, least: int = 2) -> Array:
+    x = np.asarray(value, dtype=np.float64)
+    if x.ndim != 1 or len(x) < least:
+        raise ValueError(f"{name} is {x.shape}, expected (N,) with N >= {least}")
+    return _finite(name, x)
+
+
+def _finite(name: str, x: Array) -> Array:
+    if not np.isfinite(x).all():
+        row = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(f"{name}{row.tolist()} is {x[tuple(row)]}, expected finite numbers")
+    return x
+
+
+def _mean(x: Array) -> Estimate:
+    return Estimate(float(x.mean()), float(x.std(ddof=1)) / math.sqrt(len(x)))
+
+
+def _mean_difference(name: str, value: ArrayLike, minus_name: str, minus: ArrayLike) -> Estimate:
+    x, y = _samples(name, value), _samples(minus_name, minus)
+    if x.shape != y.shape:
+        raise ValueError(
+            f"{name} is {x.shape} and {minus_name} {y.shape}, expected one each for every sample"
+        )
+    return _mean(x - y)

@@ -1,107 +1,168 @@
-"""Pictures and tables of results."""
+"""Pictures as PNG files, and tables as markdown. Images are uint8 (N, 3, H, W), RGB.
+
+Image grids are put together pixel by pixel (nearest neighbour, whole scales), so that nothing is
+smoothed over. Bad shapes and dtypes are a ``ValueError``; missing folders are made.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
-from PIL import Image
+from matplotlib.figure import Figure  # without pyplot: Agg, no display, no global state
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  the backend comes first
-
-
-def image_grid(images: np.ndarray, columns: int = 8, scale: int = 2, pad: int = 2) -> np.ndarray:
-    """uint8 images (N, 3, H, W) side by side as one picture, uint8 (height, width, 3)."""
-    count, _, height, width = images.shape
-    rows = -(-count // columns)
-    height, width = height * scale + pad, width * scale + pad
-    picture = np.full((rows * height + pad, columns * width + pad, 3), 255, np.uint8)
-    for i, image in enumerate(images):
-        top, left = i // columns * height + pad, i % columns * width + pad
-        large = image.transpose(1, 2, 0).repeat(scale, 0).repeat(scale, 1)
-        picture[top : top + height - pad, left : left + width - pad] = large
-    return picture
+FONT, TITLE = 15, 26  # pixels: text, and the strip above a grid that holds it
+GAP = 16  # pixels between grids
 
 
-def save_grid(images: np.ndarray, path: Path | str, columns: int = 8, scale: int = 3) -> None:
-    """Write :func:`image_grid` as a PNG."""
-    Image.fromarray(image_grid(images, columns, scale)).save(path)
+def image_grid(
+    images: ArrayLike, path: str | Path, columns: int = 8, scale: int = 4, pad: int = 2
+) -> None:
+    """Images in rows of ``columns``, enlarged ``scale`` times, ``pad`` white pixels apart."""
+    _save(Image.fromarray(_grid(images, columns, scale, pad)), path)
 
 
-def labelled_grids(grids: Mapping[str, np.ndarray], path: Path | str, columns: int = 8) -> None:
-    """Several grids of uint8 images (N, 3, H, W), each under its title, as one PNG."""
-    pictures = {title: image_grid(images, columns) for title, images in grids.items()}
-    height, width = next(iter(pictures.values())).shape[:2]
-    figure, axes = plt.subplots(
-        1,
-        len(pictures),
-        figsize=(4 * len(pictures), 4 * height / width + 0.3),
-        layout="constrained",
-        squeeze=False,
-    )
-    for axis, (title, picture) in zip(axes[0], pictures.items(), strict=True):
-        axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title, fontsize=11)
-        axis.axis("off")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+def labelled_grids(
+    grids: Mapping[str, ArrayLike],
+    path: str | Path,
+    columns: int = 4,
+    scale: int = 3,
+    pad: int = 2,
+) -> None:
+    """Several grids side by side, {title: images}, each as by ``image_grid``."""
+    if not grids:
+        raise ValueError("no grids, expected {title: images} with at least one title")
+    font = ImageFont.load_default(FONT)
+    drawn = {title: _grid(images, columns, scale, pad) for title, images in grids.items()}
+    widths = [
+        max(grid.shape[1], math.ceil(font.getlength(title)) + 2 * pad)
+        for title, grid in drawn.items()
+    ]
+    height = TITLE + max(len(grid) for grid in drawn.values())
+    sheet = Image.new("RGB", (sum(widths) + GAP * (len(drawn) - 1), height), "white")
+    pen, left = ImageDraw.Draw(sheet), 0
+    for (title, grid), width in zip(drawn.items(), widths, strict=True):
+        pen.text((left + pad, TITLE / 2), title, "black", font, anchor="lm")
+        sheet.paste(Image.fromarray(grid), (left, TITLE))
+        left += width + GAP
+    _save(sheet, path)
 
 
 def completions(
-    originals: np.ndarray, masked: np.ndarray, completed: Sequence[np.ndarray], path: Path | str
+    originals: ArrayLike,
+    masked: ArrayLike,
+    completions: Sequence[ArrayLike],
+    path: str | Path,
+    scale: int = 4,
 ) -> None:
-    """A row an image: original, what was kept of it, completions. All uint8 (N, 3, H, W)."""
-    table = np.stack([originals, masked, *completed], 1)  # (N, columns, 3, H, W)
-    picture = image_grid(table.reshape(-1, *originals.shape[1:]), columns=table.shape[1], scale=3)
-    titles = ["original", "kept", *[f"completion {i + 1}" for i in range(len(completed))]]
-    height, width = picture.shape[:2]
-    figure, axis = plt.subplots(figsize=(8, 8 * height / width + 0.4), layout="constrained")
-    axis.imshow(picture, interpolation="nearest")
-    step = width / len(titles)
-    axis.set_xticks([step * (i + 0.5) for i in range(len(titles))], titles, fontsize=9)
-    axis.xaxis.tick_top()
-    axis.tick_params(length=0)
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    """One example a line: the original, what was kept of it, and its completions.
+
+    originals and masked (N, 3, H, W); each of ``completions`` too: one draw for all N examples.
+    """
+    drawn = {f"completion {i}": images for i, images in enumerate(completions, start=1)}
+    grids = {"original": originals, "kept": masked, **drawn}
+    shapes = {title: np.shape(images) for title, images in grids.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"shapes differ, expected one for all: {shapes}")
+    labelled_grids(grids, path, columns=1, scale=scale)
 
 
 def learning_curves(
-    rows: Sequence[Mapping], columns: Sequence[str], path: Path | str, x: str = "seconds"
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: str | Path
 ) -> None:
-    """One panel a column, one line for each ``label`` of the rows. Missing figures are left out."""
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(3.4 * len(columns), 2.8), layout="constrained", squeeze=False
-    )
-    labels = list(dict.fromkeys(row["label"] for row in rows))
-    for axis, column in zip(axes[0], columns, strict=True):
-        for number, label in enumerate(labels):
-            points = [(r[x], r[column]) for r in rows if r["label"] == label and column in r]
-            if points:
-                axis.plot(*zip(*points, strict=True), color=f"C{number}", label=label, lw=1.2)
-        axis.set_title(column, fontsize=10)
-        axis.set_xlabel(x, fontsize=9)
-        axis.grid(alpha=0.3)
-        axis.tick_params(labelsize=8)
-    handles = [plt.Line2D([], [], color=f"C{n}", label=label) for n, label in enumerate(labels)]
-    axes[0][0].legend(handles=handles, fontsize=8)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    """One small panel per column, one line per ``row["label"]``, in the order given.
+
+    Across: "seconds" if all rows have it, else "iteration". Rows may lack a column, or hold None
+    or NaN there: the line joins those that have it. A column that no row has is an empty panel.
+    """
+    if not rows or not columns:
+        raise ValueError(f"{len(rows)} rows and {len(columns)} columns, expected some of both")
+    across = "seconds" if all("seconds" in row for row in rows) else "iteration"
+    if not all(across in row for row in rows):
+        raise ValueError("some rows lack 'seconds' and some 'iteration', expected one in all")
+    labels = list(dict.fromkeys(row.get("label", "") for row in rows))
+    wide = min(len(columns), 4)
+    high = math.ceil(len(columns) / wide)
+    figure = Figure(figsize=(max(3.2 * wide, 5), 2.4 * high + 0.5), dpi=120, layout="constrained")
+    panels = figure.subplots(high, wide, squeeze=False).flat
+    for column, panel in zip(columns, panels, strict=False):
+        for i, label in enumerate(labels):
+            own = [row for row in rows if row.get("label", "") == label]
+            points = [(row[across], row[column]) for row in own if _is_number(row.get(column))]
+            panel.plot(*zip(*points, strict=True) if points else ((), ()), color=f"C{i}", lw=1.2)
+        panel.set_title(column, fontsize=10)
+        panel.set_xlabel(across, fontsize=8)
+        panel.tick_params(labelsize=8)
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    for panel in list(figure.axes)[len(columns) :]:
+        panel.remove()
+    if any(labels):
+        figure.legend(
+            figure.axes[0].lines, labels, loc="outside lower center", ncols=4, fontsize=8
+        ).set_frame_on(False)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
 
 
-def markdown_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
-    """Rows of text as a Markdown table whose columns line up. Missing cells are empty."""
-    cells = [list(columns), *[[str(row.get(c, "")) for c in columns] for row in rows]]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    left, *numbers = widths
-    rule = ["-" * left, *["-" * (w - 1) + ":" for w in numbers]]
-    lines = [
-        "| " + " | ".join([line[0].ljust(left), *map(str.rjust, line[1:], numbers)]) + " |"
-        for line in (cells[0], rule, *cells[1:])
-    ]
-    return "\n".join(lines)
+def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Aligned markdown, fit for plain printing too: the first column left, the others right.
+
+    Floats get three decimals (give strings for others), a missing value or None is blank.
+    """
+    lines = [list(columns), *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        sides = [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(sides)} |"
+
+    rule = [("-" * (width - 1) + ":") if i else "-" * width for i, width in enumerate(widths)]
+    return "\n".join([line(lines[0]), line(rule), *map(line, lines[1:])])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _grid(images: ArrayLike, columns: int, scale: int, pad: int) -> NDArray[np.uint8]:
+    """(N, 3, H, W) -> (height, width, 3)."""
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1] != 3 or not images.size or images.dtype != np.uint8:
+        raise ValueError(
+            f"images are {images.dtype} {images.shape}, expected uint8 (N, 3, H, W), N >= 1"
+        )
+    if columns < 1 or scale < 1 or pad < 0:
+        raise ValueError(
+            f"columns={columns}, scale={scale}, pad={pad}, expected at least 1, 1 and 0"
+        )
+    large = images.repeat(scale, 2).repeat(scale, 3)
+    count, _, height, width = large.shape
+    columns = min(columns, count)
+    lines = math.ceil(count / columns)
+    sheet = np.full((pad + lines * (height + pad), pad + columns * (width + pad), 3), 255, np.uint8)
+    for i, image in enumerate(large):
+        line, column = divmod(i, columns)
+        top, left = pad + line * (height + pad), pad + column * (width + pad)
+        sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return sheet
+
+
+def _save(image: Image.Image, path: str | Path) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, "PNG")

@@ -6,6 +6,7 @@ import colorsys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -93,7 +94,7 @@ def digits(size: int) -> Images:
         raise ValueError(
             "the digits come with scikit-learn: pip install 'ral-env[pretrain]'"
         ) from error
-    found = load_digits()
+    found: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(found.images))
     small = [Image.fromarray((image * (255 / 16)).astype(np.uint8)) for image in found.images]
     grey = np.stack([np.asarray(s.resize((size, size), Image.Resampling.BICUBIC)) for s in small])
@@ -266,7 +267,7 @@ def _paint(p: dict, size: int) -> np.ndarray:
 
     skin, hair, shirt = p["skin_rgb"], p["hair_rgb"], p["shirt_rgb"]
     style = [p["style"] == i for i in range(len(STYLES))]
-    bald, short, fringe, long, mohawk, afro = style
+    _, short, fringe, long, mohawk, afro = style
     fade = 1 - 0.22 * (row + 1) / 2  # lighter above
     canvas[:] = p["background_rgb"][:, :, None, None] * fade[:, None]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from agents.discriminator import DiscriminatorTraining, DiscriminatorTrainer, scores
+from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
 from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN
 
 

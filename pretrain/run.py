@@ -123,7 +123,6 @@ def pretrain(
         oracle, oracle_rows = _fit_prior(
             "oracle", recipe.oracle, codes, recipe.oracle_training, seed
         )
-        metrics["oracle"] = {"curve": oracle_rows}
         sampled = draw(oracle, recipe.oracle_samples, seed + 1)
         train, validation = (recipe.oracle_samples * n // 13 for n in (10, 11))
         codes = {
@@ -131,7 +130,8 @@ def pretrain(
             "validation": sampled[train:validation],
             "test": sampled[validation:],
         }
-        metrics["oracle"]["entropy"] = mle.mean_nll(oracle, codes["test"])
+        entropy = mle.mean_nll(oracle, codes["test"])
+        metrics["oracle"] = {"entropy": entropy, "curve": oracle_rows}
         dataset = f"samples of an oracle prior of {images.name}"
 
     prior, prior_rows = _fit_prior("prior", recipe.prior, codes, recipe.prior_training, seed)
@@ -168,9 +168,7 @@ def pretrain(
         reward_scale=scale,
         priors=[prior],
         codes=[torch.cat([codes[name] for name in order]).numpy()],
-        splits={
-            name: [end - len(codes[name]), end] for name, end in zip(order, ends, strict=True)
-        },
+        splits={name: [end - len(codes[name]), end] for name, end in zip(order, ends, strict=True)},
         dataset=dataset,
         recipe={"command": f"ral pretrain --recipe {recipe.name} --seed {seed}"}
         | json.loads(json.dumps(dataclasses.asdict(recipe))),

@@ -33,7 +33,7 @@ class VQVAETraining:
     learning_rate: float = 1e-3
     beta: float = 0.25
     decay: float = 0.99
-    revive_below: float = 2.0
+    revive_below: int = 2
     shift: int = 0
 
 
@@ -71,7 +71,7 @@ def usage(codes: np.ndarray, num_codes: int) -> dict[str, float]:
     nonzero = share[share > 0]
     return {
         "perplexity": float(np.exp(-(nonzero * np.log(nonzero)).sum())),
-        "used": int(len(nonzero)),
+        "used": len(nonzero),
     }
 
 

@@ -213,7 +213,8 @@ class Bundle:
                         k: tuple(v.shape) for k, v in self._build(stem).state_dict().items()
                     }
                 with safe_open(file, framework="pt") as stored:
-                    found = {k: tuple(stored.get_slice(k).get_shape()) for k in stored.keys()}
+                    names = stored.keys()  # it is no dict: it cannot be iterated over
+                    found = {k: tuple(stored.get_slice(k).get_shape()) for k in names}
             except (OSError, SafetensorError, TypeError, ValueError) as error:
                 raise BundleError(file, f"is not readable with its config ({error})") from error
             if odd := sorted(dict(found.items() ^ expected.items())):

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from gymnasium.error import UnregisteredEnv
+
 import ral_env
 
 # subcommand -> (function of the arguments that follow it, one line of help)
@@ -56,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if package not in EXTRAS:
             raise
         return _fail(f"{package} is not installed: pip install 'ral-env[{EXTRAS[package]}]'")
-    except ValueError as error:
-        if os.environ.get("RAL_DEBUG") == "1" or not _ours(error):
+    except (ValueError, UnregisteredEnv) as error:
+        bad_input = isinstance(error, UnregisteredEnv) or _ours(error)
+        if os.environ.get("RAL_DEBUG") == "1" or not bad_input:
             raise
         return _fail(str(error))
 

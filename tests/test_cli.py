@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 import types
@@ -40,12 +39,12 @@ def test_help_lists_every_subcommand_and_imports_no_torch():
     assert listed == list(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("target", [target for target, _ in cli.COMMANDS.values()])
-def test_every_subcommand_has_its_function(target: str):
-    module, _, function = target.partition(":")
-    source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
-    defined = {n.name for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)}
-    assert function in defined
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_subcommand_has_its_own_help(name: str, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: ral {name} " in capsys.readouterr().out
 
 
 def test_a_subcommand_gets_what_follows_it_and_gives_the_exit_status(monkeypatch):
@@ -63,7 +62,7 @@ def test_without_arguments_the_process_s_own_are_used(monkeypatch, capsys):
     assert capsys.readouterr().out == f"ral-env {cli.ral_env.__version__}\n"
 
 
-@pytest.mark.parametrize(("name", "hint"), [("trian", "did you mean train?"), ("x", "known: envs")])
+@pytest.mark.parametrize(("name", "hint"), [("evns", "did you mean envs?"), ("x", "known: envs")])
 def test_an_unknown_subcommand_names_near_matches(name: str, hint: str, capsys):
     assert cli.main([name]) == 2
     error = capsys.readouterr().err
@@ -80,6 +79,17 @@ def test_bad_input_is_one_line_and_raises_only_when_debugging(monkeypatch, capsy
     monkeypatch.setenv("RAL_DEBUG", "1")
     with pytest.raises(ValueError, match="3 rows"):
         cli.main(["planted"])
+
+
+def test_a_misspelt_environment_is_one_line(monkeypatch, capsys):
+    def bad(argv):
+        import gymnasium
+
+        gymnasium.make("RALDigit-v0")
+
+    plant(monkeypatch, bad)
+    assert cli.main(["planted"]) == 1
+    assert "Did you mean: `RALDigits`?" in capsys.readouterr().err
 
 
 def test_a_library_s_error_keeps_its_traceback(monkeypatch):
@@ -130,10 +140,3 @@ def test_envs_tells_of_a_bundle_that_cannot_be_read(monkeypatch, capsys, tmp_pat
     assert cli.main(["envs"]) == 0
     row = next(r for r in capsys.readouterr().out.splitlines() if r.startswith("RALCut-v0"))
     assert "unreadable" in row and str(tmp_path / "manifest.json") in row
-
-
-def test_a_subcommand_has_its_own_help(capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["envs", "--help"])
-    assert stop.value.code == 0
-    assert "usage: ral envs" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The discriminator's update: its losses by hand, its direction, its estimate of a density ratio."""
+"""The discriminator's update: losses by hand, direction, and the density ratio it estimates."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The RAL loop: returns and advantages by hand, one definition of an episode, it learns, it saves."""
+"""The RAL loop: returns by hand, one definition of an episode, it learns, it saves."""
 
 import dataclasses
 

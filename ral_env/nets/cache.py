@@ -12,14 +12,14 @@ teacher-forced pass, which has a gradient.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ral_env.nets.pixelcnn import GatedBlock, PixelCNN
+    from ral_env.nets.pixelcnn import CausalAttention, GatedBlock, PixelCNN
 
 
 def _gate(x: Tensor) -> Tensor:
@@ -34,10 +34,10 @@ class _Layer:
         reach, weight = block.reach, block.vertical.weight
         self.reach = reach
         self.vertical = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (rows * filter * C, 2R)
-        self.vertical_bias = block.vertical.bias
+        self.vertical_bias: Any = block.vertical.bias
         self.across = block.across.weight[:, :, 0, 0].t()  # (2R, 2R)
         self.horizontal = block.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1)
-        self.horizontal_bias = block.horizontal.bias
+        self.horizontal_bias: Any = block.horizontal.bias
         self.condition = block.condition and block.condition.weight[:, :, 0, 0].t()
         self.vertical_out = block.vertical_out and block.vertical_out.weight[:, :, 0, 0].t()
         self.horizontal_out = block.horizontal_out.weight[:, :, 0, 0].t()
@@ -101,10 +101,11 @@ class Cache:
         self.embedding = net.embedding.weight
         self.position = (net.row + net.column).permute(1, 2, 0)  # (h, w, C)
         self.context = None if context is None else context.permute(0, 2, 3, 1)  # (B, h, w, C)
-        self.layers = [_Layer(block, batch, columns) for block in net.blocks]  # type: ignore
-        self.attention = [
-            net.attention[str(i)] if str(i) in net.attention else None
-            for i in range(len(self.layers))
+        blocks: Any = net.blocks
+        self.layers = [_Layer(block, batch, columns) for block in blocks]
+        attention: Any = dict(net.attention.items())
+        self.attention: list[CausalAttention | None] = [
+            attention.get(str(i)) for i in range(len(self.layers))
         ]
         self.keys_values = [
             None
@@ -114,18 +115,20 @@ class Cache:
             )
             for a in self.attention
         ]
+        output: Any = net.output
         self.output = [
             (b[1].weight[:, :, 0, 0].t(), b[1].bias, b[4].weight[:, :, 0, 0].t(), b[4].bias)
-            for b in net.output  # type: ignore
+            for b in output
         ]
-        self.head = (net.head.weight[:, :, 0, 0].t(), net.head.bias)
+        head: Any = net.head
+        self.head = (head.weight[:, :, 0, 0].t(), head.bias)
         self.columns = columns
         self.at = -1
 
     def next_row(self, above: Tensor | None) -> None:
         """Go to the next row; ``above`` is the row just finished, int64 (B, w), None at first."""
         self.at += 1
-        v = self.position[self.at].expand(self.layers[0].row.shape[0], -1, -1)
+        v: Any = self.position[self.at].expand(self.layers[0].row.shape[0], -1, -1)
         if above is not None:
             v = v + F.embedding(above, self.embedding)
         context = None if self.context is None else self.context[:, self.at]
@@ -160,9 +163,8 @@ class Cache:
             h = layer.next_cells(h, first)
             if attention is not None and memory is not None:
                 start = self.at * self.columns + first
-                q, memory[0, :, :, start : start + count], memory[1, :, :, start : start + count] = (
-                    attention.split(h)
-                )
+                q, k, v = attention.split(h)
+                memory[:, :, :, start : start + count] = torch.stack([k, v])
                 keys, values = memory[:, :, :, : start + count]
                 mask = None
                 if count > 1:
