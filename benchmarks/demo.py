@@ -11,8 +11,9 @@ import copy
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import gymnasium as gym
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import ral_env
 from agents import mle, reinforce
 from benchmarks import metrics, plots
 from ral_env.bundle import Bundle
@@ -75,10 +77,6 @@ class Judge:
     """Measures generators against a bundle's held-out codes."""
 
     def __init__(self, bundle: Bundle, seed: int):
-        if bundle.features is None:
-            raise ValueError(
-                f"bundle {bundle.path.name!r} has no feature net, which the Fréchet distance needs"
-            )
         self.bundle, self.seed = bundle, seed
         self.grid = bundle.layout.levels[0]
         self.test = mle.as_codes(bundle.split("test"), self.grid)
@@ -139,66 +137,88 @@ class Judge:
         return metrics.paired_bootstrap(self.reference, self.drawn[label], self.drawn[control])
 
 
-def arms(
-    env: str, bundle: Bundle, seconds: float, seed: int, say: Callable[[str], None]
-) -> tuple[dict[str, Generator], dict[str, list[dict[str, float]]]]:
-    """The four things that are trained or not, each for the same time; and their curves."""
-    (prior,) = bundle.priors
+# A fair chance for more maximum likelihood: the anchor's own batch, an average of the weights as
+# RAL has, and of all that the time allows the weights that were best on validation codes.
+CONTINUED_TRAINING = mle.MLETraining(
+    steps=10**9, batch=64, learning_rate=3e-4, decay=False, weight_decay=1e-2, ema=0.99,
+    validate_every=50,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Something to train from the shipped prior: one of RAL, NO_REWARD and CONTINUED."""
+
+    label: str
+    env: str
+    seconds: float
+    seed: int
+
+
+def train_arm(arm: Arm) -> tuple[dict[str, np.ndarray], float, list[dict[str, float]]]:
+    """Train one arm for its time: weights, seconds, and the rows of its learning curve.
+
+    Runs in a process of its own with one thread, beside another arm's: small nets gain nothing
+    from a second thread.
+    """
+    torch.set_num_threads(1)
+    bundle = load_bundle(arm.env)
     grid = bundle.layout.levels[0]
     train, validation = (mle.as_codes(bundle.split(s), grid) for s in ("train", "validation"))
-    config = dataclasses.replace(
-        reinforce.PRESETS["small"], env=env, seconds=seconds, iterations=10**9, seed=seed
-    )
-
-    def watch(iteration: int, policy: PixelCNN) -> dict[str, float]:
-        return {"validation NLL": mle.mean_nll(policy, validation)}
-
-    generators, curves = {PRIOR: Generator(prior)}, {}
-    for label, source in ((RAL, "discriminator"), (NO_REWARD, "constant")):
-        say(f"{label}: {seconds:.0f} s")
+    if arm.label == CONTINUED:
+        prior = copy.deepcopy(bundle.priors[0])
+        start = time.perf_counter()
+        torch.manual_seed(arm.seed)
+        history = mle.fit(
+            prior, train, validation, CONTINUED_TRAINING, seed=arm.seed, seconds=arm.seconds
+        )
+        seconds = time.perf_counter() - start
+        key, length = "validation_nats_per_code", bundle.layout.length
+        curve = [{"seconds": r["seconds"], "validation NLL": r[key] * length} for r in history]
+    else:
+        config = dataclasses.replace(
+            reinforce.PRESETS["small"],
+            env=arm.env,
+            reward_source="discriminator" if arm.label == RAL else "constant",
+            seconds=arm.seconds,
+            iterations=10**9,
+            seed=arm.seed,
+        )
         result = reinforce.train(
-            dataclasses.replace(config, reward_source=source), watch=watch, watch_every=10
+            config,
+            progress=arm.label == RAL,
+            watch=lambda _, policy: {"validation NLL": mle.mean_nll(policy, validation[:500])},
+            watch_every=20,
         )
         if result.interrupted:
             raise KeyboardInterrupt
-        generators[label] = Generator(result.policy, seconds=result.seconds)
-        curves[label] = result.history
-
-    say(f"{CONTINUED}: {seconds:.0f} s")
-    more = copy.deepcopy(prior)
-    start = time.perf_counter()
-    history = mle.fit(more, train, validation, CONTINUED_TRAINING, seed=seed, seconds=seconds)
-    generators[CONTINUED] = Generator(more, seconds=time.perf_counter() - start)
-    curves[CONTINUED] = [
-        {
-            "seconds": row["seconds"],
-            "validation NLL": row["validation_nats_per_code"] * bundle.layout.length,
-        }
-        for row in history
-    ]
-    return generators, curves
+        prior, seconds, curve = result.policy, result.seconds, result.history
+    return {name: value.numpy() for name, value in prior.state_dict().items()}, seconds, curve
 
 
-# A fair chance: the pretraining's own settings, an average of the weights as RAL has, and the
-# weights that were best on validation codes.
-CONTINUED_TRAINING = mle.MLETraining(
-    steps=10**9, batch=128, learning_rate=3e-4, decay=False, ema=0.98, validate_every=50
-)
-
-
-def run(env: str, seconds: float, seed: int, out: Path) -> list[dict]:
-    """One seed: the table's six rows, and the pictures in ``out``."""
+def load_bundle(env: str) -> Bundle:
+    """The bundle that an environment runs on."""
     instance = gym.make(env)
-    bundle: Bundle = instance.unwrapped.bundle  # type: ignore[attr-defined]
     instance.close()
-    judge = Judge(bundle, seed)
-    generators, curves = arms(env, bundle, seconds, seed, print)
+    return instance.unwrapped.bundle  # type: ignore[attr-defined]
 
-    print("measuring")
-    target = generators[RAL].entropy(1000, seed)
+
+def measure_seed(
+    bundle: Bundle, trained: dict[str, tuple], seed: int, out: Path
+) -> tuple[list[dict], str]:
+    """The table's six rows for one seed, and its note; the pictures go to ``out``."""
+    judge = Judge(bundle, seed)
+    generators = {PRIOR: Generator(bundle.priors[0])}
+    for label, (weights, seconds, _) in trained.items():
+        prior = PixelCNN(bundle.priors[0].config).eval()
+        prior.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        generators[label] = Generator(prior, seconds=seconds)
     continued = generators[CONTINUED]
     temperature = metrics.matching_temperature(
-        lambda t: Generator(continued.prior, t).entropy(1000, seed), target
+        lambda t: Generator(continued.prior, t).entropy(1000, seed),
+        generators[RAL].entropy(1000, seed),
+        low=0.3,
+        high=2.0,
     )
     generators[COOLED] = Generator(continued.prior, temperature, continued.seconds)
     rows: list[dict] = [{"row": FLOOR, **judge.floor()}]
@@ -209,8 +229,16 @@ def run(env: str, seconds: float, seed: int, out: Path) -> list[dict]:
     for row in rows:
         if row["row"] not in (FLOOR, COOLED):
             row["FD - control"] = judge.against(COOLED, row["row"])
-    pictures(judge, generators, curves, seed, out)
-    return rows
+    pictures(judge, generators, {label: t[2] for label, t in trained.items()}, seed, out)
+    train = bundle.split("train")
+    samples = generators[RAL].sample(500, seed).flatten(1).numpy()
+    note = (
+        f"Memorised? Codes that differ from the nearest training canvas, median: RAL "
+        f"{metrics.nearest_distance(train, samples):.0f}, held-out real "
+        f"{metrics.nearest_distance(train, bundle.split('test')[:500]):.0f} of "
+        f"{bundle.layout.length}."
+    )
+    return rows, note
 
 
 def pictures(judge: Judge, generators: dict, curves: dict, seed: int, out: Path) -> None:
@@ -274,10 +302,10 @@ def table(seeds: list[list[dict]], with_oracle: bool) -> str:
 
 def command(
     env: str = "RALDigits-v0",
-    seconds: float = 75.0,
+    seconds: float = 120.0,
     seeds: int = 1,
     out: str | None = None,
-    threads: int = 1,
+    jobs: int = 2,
 ) -> None:
     """Fine-tune a shipped prior with RAL and compare it with what else the time could buy.
 
@@ -286,21 +314,48 @@ def command(
         seconds: given to each of RAL, the loop without reward, and continued MLE.
         seeds: runs of everything; from 2 on the table has 95 % intervals over seeds.
         out: folder of the pictures and figures; runs/demo/ENV if not given.
-        threads: of torch; the small nets are fastest with one.
+        jobs: arms that are trained side by side, each on one core.
     """
-    if seeds < 1 or seconds <= 0:
-        raise ValueError(f"seeds={seeds} and seconds={seconds}, expected at least 1 and above 0")
-    torch.set_num_threads(threads)
+    if seeds < 1 or seconds <= 0 or jobs < 1:
+        raise ValueError(
+            f"seeds={seeds}, seconds={seconds}, jobs={jobs}: expected 1 or more of each"
+        )
+    torch.set_num_threads(1)
+    bundle = load_bundle(env)
+    if bundle.features is None:
+        raise ValueError(
+            f"bundle {bundle.path.name!r} has no feature net, which the Fréchet distance needs"
+        )
     folder = Path(out or f"runs/demo/{env}")
-    instance = gym.make(env)
-    bundle: Bundle = instance.unwrapped.bundle  # type: ignore[attr-defined]
-    instance.close()
-    results = []
+    todo = [
+        Arm(a, env, seconds, seed) for seed in range(seeds) for a in (RAL, NO_REWARD, CONTINUED)
+    ]
+    print(f"{len(todo)} arms of {seconds:.0f} s, {jobs} at a time, on {bundle.dataset}")
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        done = dict(zip(todo, pool.map(train_arm, todo), strict=True))
+    results, notes = [], []
     for seed in range(seeds):
-        place = folder / f"seed{seed}"
+        print(f"measuring seed {seed}")
+        place = folder if seeds == 1 else folder / f"seed{seed}"
         place.mkdir(parents=True, exist_ok=True)
-        results.append(run(env, seconds, seed, place))
-    text = table(results, bundle.oracle is not None)
+        trained = {arm.label: result for arm, result in done.items() if arm.seed == seed}
+        rows, note = measure_seed(bundle, trained, seed, place)
+        results.append(rows)
+        notes.append(note)
+    text = "\n".join(
+        [
+            f"{env}: {bundle.dataset}. Fréchet distance (FD) of {SAMPLES:,} samples to "
+            f"{len(bundle.split('test')):,} held-out reconstructions in the feature space "
+            f"'{bundle.features.config.name}'.",
+            f"'FD - control' is against '{COOLED}', with its 95 % interval "
+            f"({'paired bootstrap' if seeds == 1 else f'Student t over {seeds} seeds'}); negative "
+            "is nearer to real images. Entropy, NLL and KL in nats per canvas.",
+            "",
+            table(results, bundle.oracle is not None),
+            "",
+            notes[0],
+        ]
+    )
     (folder / "table.md").write_text(text + "\n")
     record = {
         "env": env,
@@ -308,18 +363,11 @@ def command(
         "seconds": seconds,
         "samples": SAMPLES,
         "preset": dataclasses.asdict(reinforce.PRESETS["small"]),
+        "versions": {"ral_env": ral_env.__version__, "torch": torch.__version__},
         "rows": results,
     }
     (folder / "results.json").write_text(json.dumps(record, indent=2))
-    features = bundle.features.config.name if bundle.features else "none"
-    print(
-        f"\n{env} ({bundle.dataset}); {seeds} seed(s); Fréchet distance (FD) in {features!r} at "
-        f"N = {SAMPLES:,} against {len(bundle.split('test')):,} held-out reconstructions.\n"
-        f"FD - control: against '{COOLED}', with its 95 % interval; negative is nearer to real. "
-        "Entropy and NLL in nats per canvas.\n"
-    )
-    print(text)
-    print(f"\nTable, figures and pictures (samples, curves, completion): {folder}")
+    print(f"\n{text}\n\nPictures (samples, curves, completion), table and figures: {folder}")
 
 
 def main(argv: list[str] | None = None) -> None:
