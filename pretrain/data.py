@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -48,14 +48,18 @@ def load(
         source: ``faces``, ``digits``, or the path of a folder.
         seed: of the faces, or of a folder's split. The digits' split is always the same.
         count: faces to draw, 24,000 if None; images of a folder to use at most.
-        flip: double a folder's training part with mirror images.
+        flip: double a folder's training part with mirror images; folders only.
 
     Raises:
         ValueError: if the source is unknown, holds no images, or cannot be flipped.
     """
     if size < 8:
         raise ValueError(f"size={size}, expected at least 8 pixels")
+    if count is not None and count < 1:
+        raise ValueError(f"count={count}, expected at least 1, or None")
     if source == "faces":
+        if flip:
+            raise ValueError("flip=True is for folders: draw more faces (count) instead")
         total = 24_000 if count is None else count
         if total < 10:
             raise ValueError(f"count={total}, expected at least 10 faces, to split them in three")
@@ -129,7 +133,7 @@ def folder(root: Path, size: int, seed: int, count: int | None, flip: bool) -> I
             break
         try:
             pixels.append(_square(files[index], size))
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
             skipped.append(f"{files[index].relative_to(root)} ({error})")
     if skipped:
         skipped.sort()
@@ -157,7 +161,13 @@ def folder(root: Path, size: int, seed: int, count: int | None, flip: bool) -> I
 def _square(file: Path, size: int) -> np.ndarray:
     """One file as uint8 (3, size, size)."""
     with Image.open(file) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16 bits: a plain conversion would clip all to white
+        upright = Image.fromarray(np.clip(np.asarray(upright) / 257, 0, 255).astype(np.uint8))
+    if upright.mode in ("LA", "PA", "RGBA") or "transparency" in upright.info:
+        upright = upright.convert("RGBA")  # what is see-through shows white, not hidden colours
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    upright = upright.convert("RGB")
     square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(square).transpose(2, 0, 1)
 
@@ -322,6 +332,6 @@ def _paint(p: dict, size: int) -> np.ndarray:
     paint(0.7 * shirt, (p["hat"] == 1) * ellipse(0.9 * turn, -0.38, 0.66, 0.075))
     paint(shirt, (p["hat"] == 2) * ellipse(0, -0.4, 0.66, 0.56) * (1 - below(-0.3)))
     paint((245, 245, 245), (p["hat"] == 2) * ellipse(0, -0.95, 0.14, 0.12))
-    # Light from one side, over everything but the background.
+    # Light from one side, over everything.
     person = np.clip(canvas * (1 + 0.22 * (p["light"] * x)[:, None]), 0, 255)
     return np.round(person).astype(np.uint8)

@@ -46,8 +46,8 @@ class Recipe:
 
 # What sees the difference at this size: codebook vectors, a density ratio, a little augmentation.
 _SMALL_DISCRIMINATOR = {
-    "discriminator": PatchGANConfig(in_channels=16, hidden=48, layers=1, plain_layers=2,
-                                    dropout=0.1, global_head=True),
+    "discriminator": PatchGANConfig(16, hidden=32, layers=2, plain_layers=1, dropout=0.1,
+                                    global_head=True),
     "discriminator_input": "codes",
     "discriminator_training": DiscriminatorTraining(
         loss="logistic", learning_rate=1e-3, r1=0.1, shift=1, drop=0.05
@@ -100,31 +100,31 @@ RECIPES: dict[str, Recipe] = {
             prior=PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.3, 1),
             prior_training=MLETraining(steps=3000, batch=64, weight_decay=1e-2, ema=0.99,
                                        validate_every=100, patience=8),
-            features=FeatureNetConfig(outputs=10, name="digit classes, 32-d"),
+            features=FeatureNetConfig(hidden=12, outputs=10, name="digit classes, 32-d"),
             **_SMALL_DISCRIMINATOR,
         ),
         Recipe(
             name="faces32",
             source="faces",
-            count=24_000,
+            count=20_000,
             vqvae=_SMALL_VQVAE,
             vqvae_training=VQVAETraining(steps=2500, batch=96),
             prior=PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.1, 1),
             prior_training=MLETraining(steps=6000, batch=128, ema=0.99, validate_every=300),
-            features=FeatureNetConfig(outputs=0, name="face attributes, 32-d"),
+            features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
             **_SMALL_DISCRIMINATOR,
         ),
         Recipe(
             name="oracle",
             source="faces",
-            count=24_000,
+            count=20_000,
             vqvae=_SMALL_VQVAE,
             oracle=PixelCNNConfig((8, 8), 64, 64, 48, 5, 2, 5, 0.1, 1),
             oracle_training=MLETraining(steps=10_000, batch=128),
             oracle_samples=26_000,
             prior=PixelCNNConfig((8, 8), 64, 12, 12, 1, 0, 5, 0.0, 1),
             prior_training=MLETraining(steps=12_000, batch=256, learning_rate=3e-3),
-            features=FeatureNetConfig(outputs=0, name="face attributes, 32-d"),
+            features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
             **_SMALL_DISCRIMINATOR,
         ),
         # Supplement Tables 4-7, one level. Learning rates of pretraining are ours: none is given.

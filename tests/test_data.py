@@ -1,5 +1,7 @@
 """Image sources: seeded, whole, and honest about what could not be read."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -156,3 +158,125 @@ def test_folders_that_cannot_serve_are_refused(tmp_path, folder):
         data.load("faces", 4)
     with pytest.raises(ValueError, match="at least 10"):
         data.load("faces", 32, count=3)
+
+
+def test_a_picture_too_large_to_open_is_skipped_not_fatal(folder, monkeypatch):
+    Image.new("RGB", (200, 200)).save(folder / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # Pillow refuses twice as many
+    with pytest.warns(UserWarning, match=r"1 of 13 files .*huge\.png"):
+        images = data.load(str(folder), 16)
+    assert len(images.images) == 12
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("I;16", 128 * 257, (128, 128, 128)),
+        ("RGBA", (255, 0, 0, 0), (255, 255, 255)),  # nothing is seen of its red
+        ("RGBA", (10, 200, 30, 255), (10, 200, 30)),
+        ("LA", (90, 255), (90, 90, 90)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+        ("1", 1, (255, 255, 255)),
+    ],
+)
+def test_an_image_shows_the_colour_that_a_viewer_shows(tmp_path, mode, colour, expected):
+    for i in range(10):
+        Image.new(mode, (20, 20), colour).save(tmp_path / f"{i}.tif")
+    images = data.load(str(tmp_path), 16).images
+    assert (images == np.array(expected).reshape(1, 3, 1, 1)).all()
+
+
+def test_a_palette_with_soft_transparency_is_read_without_a_warning(tmp_path):
+    image = Image.new("P", (20, 20))
+    image.putpalette([10, 200, 30, *(0,) * 765])
+    for i in range(10):
+        image.save(tmp_path / f"{i}.png", transparency=b"\x80")
+    shown = data.load(str(tmp_path), 16).images[0, :, 0, 0]
+    assert np.abs(shown - np.array([132, 227, 142])).max() <= 1  # half way to white
+
+
+def test_shrinking_is_antialiased(tmp_path):
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    for i in range(10):
+        Image.fromarray(stripes).save(tmp_path / f"{i}.png")
+    inside = data.load(str(tmp_path), 16).images[:, :, :, 1:-1].astype(int)
+    assert np.abs(inside - 127).max() <= 3  # one grey, neither black nor white
+
+
+def test_a_folders_parts_share_no_image(folder):
+    images = data.load(str(folder), 16).images
+    assert len({image.tobytes() for image in images}) == 12
+
+
+def test_digits_keep_their_own_classes():
+    from sklearn.datasets import load_digits
+
+    found, small = load_digits(), data.load("digits", 8)
+    classes = {
+        (image * (255 / 16)).astype(np.uint8).tobytes(): target
+        for image, target in zip(found.images, found.target, strict=True)
+    }
+    assert small.targets is not None
+    assert [classes.pop(image[0].tobytes()) for image in small.images] == small.targets.tolist()
+    assert not classes  # each once, so the parts are disjoint
+
+
+def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ValueError, match=r"pip install 'ral-env\[pretrain\]'"):
+        data.load("digits", 32)
+
+
+def test_a_face_past_a_batch_depends_on_its_number_alone():
+    images, attributes = data.faces(600, 8)
+    fewer, fewer_attributes = data.faces(520, 8)
+    assert np.array_equal(images[:520], fewer)
+    assert np.array_equal(attributes[:520], fewer_attributes)
+    assert len({image.tobytes() for image in images}) == 600  # no repeats
+    assert attributes.std(0).min() > 0.1  # each attribute varies
+
+
+def person(**changes) -> dict[str, np.ndarray]:
+    """Parameters of one upright bare face in even light, with some changed."""
+    known = data._person(np.random.default_rng(0)) | {
+        "turn": 0.0, "tilt": 0.0, "x": 0.0, "y": 0.0, "scale": 0.0, "light": 0.0,
+        "openness": 1.0, "glasses": False, "beard": False, "hat": 0, "style": 0,
+        "mouth_open": 0.0, "smile": 1.0, "background_rgb": np.array([10.0, 20, 30]),
+    }  # fmt: skip
+    return {key: np.array([value]) for key, value in (known | changes).items()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"turn": 1.0}, {"tilt": 1.0}, {"x": 1.0}, {"y": 1.0}, {"scale": 1.0}, {"light": 1.0},
+        {"openness": -1.0}, {"spacing": -1.0}, {"smile": -1.0}, {"mouth_open": 1.0},
+        {"glasses": True}, {"beard": True}, {"hat": 1}, {"hat": 2},
+        *({"style": i} for i in range(1, 6)),
+        {"skin_rgb": np.array([9.0, 9, 9])}, {"eye_rgb": np.array([255.0, 0, 0])},
+        {"shirt_rgb": np.array([9.0, 9, 9])}, {"background_rgb": np.array([9.0, 90, 9])},
+    ],
+    ids=lambda change: "-".join(f"{k}_{v}" if np.isscalar(v) else k for k, v in change.items()),
+)  # fmt: skip
+def test_each_attribute_shows_in_the_pixels(change):
+    plain, changed = (data._paint(person(**known), 32).astype(int) for known in ({}, change))
+    assert (np.abs(plain - changed).max(1) > 16).sum() >= 3
+
+
+@pytest.mark.parametrize("style", [0, 2, 4, 5])  # the others are parted on one side
+@pytest.mark.parametrize("hat", range(3))
+def test_the_two_halves_of_an_upright_face_agree(style, hat):
+    """Colours must be carried across the whole face, further than a local model sees."""
+    image = data._paint(person(style=style, hat=hat, glasses=True, beard=True), 32).astype(int)
+    assert np.abs(image - image[..., ::-1]).max() <= 1  # rounding
+    assert np.abs(image - image[..., ::-1, :]).max() > 100  # it is no flat picture
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"source": "faces", "flip": True}, "flip"), ({"source": "digits", "count": 0}, "count=0")],
+)
+def test_options_that_would_do_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(size=16, **options)
