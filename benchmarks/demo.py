@@ -204,7 +204,7 @@ def load_bundle(env: str) -> Bundle:
 
 
 def measure_seed(
-    bundle: Bundle, trained: dict[str, tuple], seed: int, out: Path
+    env: str, bundle: Bundle, trained: dict[str, tuple], seed: int, out: Path
 ) -> tuple[list[dict], str]:
     """The table's six rows for one seed, and its note; the pictures go to ``out``."""
     judge = Judge(bundle, seed)
@@ -229,7 +229,7 @@ def measure_seed(
     for row in rows:
         if row["row"] not in (FLOOR, COOLED):
             row["FD - control"] = judge.against(COOLED, row["row"])
-    pictures(judge, generators, {label: t[2] for label, t in trained.items()}, seed, out)
+    pictures(judge, generators, {label: t[2] for label, t in trained.items()}, env, seed, out)
     train = bundle.split("train")
     samples = generators[RAL].sample(500, seed).flatten(1).numpy()
     note = (
@@ -241,7 +241,7 @@ def measure_seed(
     return rows, note
 
 
-def pictures(judge: Judge, generators: dict, curves: dict, seed: int, out: Path) -> None:
+def pictures(judge: Judge, generators: dict, curves: dict, env: str, seed: int, out: Path) -> None:
     """Sample grids, learning curves and a completion picture, as PNGs in ``out``."""
 
     def pixels(codes: Tensor) -> np.ndarray:
@@ -255,6 +255,9 @@ def pictures(judge: Judge, generators: dict, curves: dict, seed: int, out: Path)
     rows = [{"label": label, **row} for label, curve in curves.items() for row in curve]
     plots.learning_curves(rows, ["reward", "auc", "entropy", "validation NLL"], out / "curves.png")
 
+    frames = episode(env, generators[RAL], seed)
+    plots.image_grid(frames, out / "episode.png", columns=len(frames), scale=1)
+
     kept = judge.grid[0] * 3 // 8
     originals = judge.test[:6]
     prefix = originals.clone()
@@ -267,6 +270,21 @@ def pictures(judge: Judge, generators: dict, curves: dict, seed: int, out: Path)
         for i in range(4)
     ]
     plots.completions(pixels(originals), masked, completions, out / "completion.png")
+
+
+def episode(env: str, generator: Generator, seed: int, every: int = 2) -> np.ndarray:
+    """Frames of one episode, one for each ``every`` rows of codes: uint8 (N, 3, 128, 128)."""
+    canvas = gym.make(env, render_mode="rgb_array")
+    canvas.reset(seed=seed)
+    codes = generator.sample(1, seed)[0]
+    frames = [canvas.render()]
+    for row, line in enumerate(codes.tolist()):
+        for code in line:
+            canvas.step(code)
+        if (row + 1) % every == 0:
+            frames.append(canvas.render())
+    pixels = [np.asarray(f)[::2, ::2] for f in frames]
+    return np.stack(pixels).transpose(0, 3, 1, 2)
 
 
 ORDER = ("FD", "FD - control", "precision", "recall", "entropy", "forward NLL")
@@ -339,7 +357,7 @@ def command(
         place = folder if seeds == 1 else folder / f"seed{seed}"
         place.mkdir(parents=True, exist_ok=True)
         trained = {arm.label: result for arm, result in done.items() if arm.seed == seed}
-        rows, note = measure_seed(bundle, trained, seed, place)
+        rows, note = measure_seed(env, bundle, trained, seed, place)
         results.append(rows)
         notes.append(note)
     text = "\n".join(

@@ -1,4 +1,4 @@
-"""What is measured, as pure functions of features (N, F), log-probs (N,), scores or codes.
+"""What is measured, as pure functions of features (N, F), log-probs (N,) or codes.
 
 Log-probs are sums over a whole canvas, so entropies and divergences are in nats per canvas; divide
 by ``layout.length`` for nats per code. Bad input (shape, too few rows, a NaN or an infinity) is a
@@ -127,18 +127,6 @@ def forward_kl(log_oracle: ArrayLike, log_g: ArrayLike) -> Estimate:
     return _mean_difference("log_oracle", log_oracle, "log_g", log_g)
 
 
-def auc(real_scores: ArrayLike, fake_scores: ArrayLike) -> float:
-    """P(real score > fake score) + P(equal) / 2, over all pairs: in [0, 1], chance is 0.5.
-
-    Exact, in O(n log n). Real is high: below 0.5 the discriminator has it backwards. Any shapes.
-    Source: Mann and Whitney 1947.
-    """
-    real = _samples("real_scores", np.ravel(real_scores), least=1)
-    fake = np.sort(_samples("fake_scores", np.ravel(fake_scores), least=1))
-    below, up_to = np.searchsorted(fake, real, "left"), np.searchsorted(fake, real, "right")
-    return float((below + up_to).mean() / (2 * len(fake)))
-
-
 def matching_temperature(
     entropy_at: Callable[[float], float],
     target: float,
@@ -240,10 +228,10 @@ def _features(name: str, value: ArrayLike, like: ArrayLike | None = None) -> Arr
     return _finite(name, x)
 
 
-def _samples(name: str, value: ArrayLike, least: int = 2) -> Array:
+def _samples(name: str, value: ArrayLike) -> Array:
     x = np.asarray(value, dtype=np.float64)
-    if x.ndim != 1 or len(x) < least:
-        raise ValueError(f"{name} is {x.shape}, expected (N,) with N >= {least}")
+    if x.ndim != 1 or len(x) < 2:
+        raise ValueError(f"{name} is {x.shape}, expected (N,) with N >= 2")
     return _finite(name, x)
 
 

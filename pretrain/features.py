@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +24,7 @@ def fit(
     learning_rate: float = 2e-3,
     shift: int = 2,
     seed: int = 0,
+    log: Callable[[dict[str, float]], None] | None = None,
 ) -> tuple[FeatureNet, dict[str, float]]:
     """Train on images and on their reconstructions, half and half.
 
@@ -57,6 +60,8 @@ def fit(
         loss.backward()
         optimizer.step()
         schedule.step()
+        if log and (step + 1) % max(1, steps // 5) == 0:
+            log({"step": step + 1, "loss": loss.item()})
     net.eval()
     with torch.no_grad():
         parts = [vqvae.decode(vqvae.encode(to_float(x))) for x in validation.split(512)]

@@ -106,6 +106,7 @@ def pretrain(
         targets = {n: torch.as_tensor(images.targets[a:b]) for n, (a, b) in images.splits.items()}
         classes = images.target_kind == "classes"
         outputs = int(targets["train"].max()) + 1 if classes else targets["train"].shape[1]
+        bar, _, log = _show("features", recipe.feature_steps)
         feature_net, metrics["features"] = features.fit(
             dataclasses.replace(recipe.features, outputs=outputs),
             net,
@@ -115,7 +116,9 @@ def pretrain(
             targets["validation"],
             steps=recipe.feature_steps,
             seed=seed,
+            log=log,
         )
+        bar.close()
         print("features", metrics["features"])
 
     oracle, dataset = None, images.name

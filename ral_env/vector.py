@@ -194,8 +194,7 @@ class LatentCanvasVectorEnv(VectorEnv):
             ValueError: if a cell is EMPTY, the heights differ, or a score is not finite.
         """
         grids = self._tensors(codes)
-        image = self.discriminator_input == "image"
-        scores = self.discriminator((self._vqvae.decode if image else self._vqvae.lookup)(grids))
+        scores = self.discriminator(self._vqvae.represent(grids, self.discriminator_input))
         return rewards_of.normalise(scores, self.reward_scale)
 
     @torch.no_grad()

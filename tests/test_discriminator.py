@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from agents.discriminator import (
@@ -85,10 +87,14 @@ def test_updates_make_real_score_above_fake(loss):
     assert not net.training
 
 
-def test_auc_equals_counting_pairs():
-    real, fake = torch.randint(5, (40,)).float(), torch.randint(4, (30,)).float()
-    above = (real[:, None] > fake).float() + 0.5 * (real[:, None] == fake).float()
-    assert auc(real, fake) == pytest.approx(above.mean().item())
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=20),
+    st.lists(st.integers(-3, 3), min_size=1, max_size=20),
+)
+def test_auc_is_the_share_of_pairs_in_the_right_order(real, fake):
+    pairs = [(r > f) + 0.5 * (r == f) for r in real for f in fake]
+    found = auc(torch.tensor(real).float(), torch.tensor(fake).float())
+    assert found == pytest.approx(sum(pairs) / len(pairs))
 
 
 def test_augmentation_moves_whole_cells_and_drops_some():

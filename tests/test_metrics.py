@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks import metrics, plots
@@ -156,23 +154,6 @@ def test_the_standard_error_is_the_deviation_over_root_n():
     assert metrics.entropy([-1.0, -3.0]) == metrics.Estimate(2.0, pytest.approx(1.0))  # type: ignore
 
 
-# AUC
-
-
-@given(
-    st.lists(st.integers(-3, 3), min_size=1, max_size=20),
-    st.lists(st.integers(-3, 3), min_size=1, max_size=20),
-)
-def test_auc_is_the_share_of_pairs_in_the_right_order(real: list[int], fake: list[int]):
-    pairs = [(r > f) + 0.5 * (r == f) for r in real for f in fake]
-    assert metrics.auc(real, fake) == pytest.approx(np.mean(pairs))
-
-
-def test_auc_is_one_when_every_real_scores_higher():
-    assert metrics.auc([[2.0], [3.0]], [0, 1]) == 1
-    assert metrics.auc([0], [1]) == 0
-
-
 # Temperature
 
 
@@ -234,7 +215,6 @@ GOOD = features(10)
         (lambda: metrics.entropy([1.0]), r"log_g is \(1,\)"),
         (lambda: metrics.reverse_kl([1.0, 2], [1.0, 2, 3]), r"\(2,\) and log_oracle \(3,\)"),
         (lambda: metrics.forward_kl([1.0, 2], [1.0, -np.inf]), r"log_g\[1\] is -inf"),
-        (lambda: metrics.auc([], [1.0]), "real_scores"),
         (lambda: metrics.interval([1.0]), "N >= 2"),
         (lambda: metrics.nearest_distance(GOOD, GOOD), "train is float64"),
         (lambda: metrics.nearest_distance([[1, 2]], [[1, 2, 3]]), "length 2 and fake 3"),
