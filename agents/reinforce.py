@@ -13,6 +13,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -393,10 +394,20 @@ class _Log:
         )
 
 
+def _spelling(word: str) -> str:
+    """Options may be written with dashes, and the discriminator's loss without its prefix."""
+    option, equals, value = word.partition("=")
+    if not option.startswith("--"):
+        return word
+    option = "--" + option[2:].replace("-", "_")
+    return {"--loss": "--discriminator.loss"}.get(option, option) + equals + value
+
+
 def main(argv: list[str] | None = None) -> int:
     """Fine-tune a prior: ``ral train --env ID --preset small --out runs/mine``."""
     from jsonargparse import ArgumentParser
 
+    argv = [_spelling(word) for word in (sys.argv[1:] if argv is None else argv)]
     parser = ArgumentParser(prog="ral train", description=main.__doc__)
     parser.add_argument("--algo", choices=["reinforce"], default="reinforce", help="who learns")
     parser.add_argument(

@@ -1,0 +1,90 @@
+"""The demo measures what it says: rows, controls, oracle identities, pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import demo
+from benchmarks.demo import Arm, Generator, Judge, train_arm
+from ral_env.bundle import load
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(demo, "SAMPLES", 300)
+
+
+def test_a_tempered_generator_is_the_softmax_of_its_scaled_logits(tiny):
+    prior = load(tiny).priors[0]
+    codes = torch.randint(16, (5, 8, 8), generator=torch.Generator().manual_seed(0))
+    found = Generator(prior, 0.5).log_prob(codes)
+    with torch.no_grad():
+        shares = prior.logits(codes).double().softmax(-1) ** 2  # softmax(z / 0.5), unnormalised
+        shares = shares / shares.sum(-1, keepdim=True)
+        expected = shares.gather(-1, codes[..., None]).log().sum((1, 2, 3))
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+
+
+def test_an_oracle_judges_itself_to_be_right(tiny, monkeypatch):
+    """KL of the oracle to itself is 0 both ways; NLL_oracle - entropy is the reverse KL."""
+    monkeypatch.setattr(demo, "SAMPLES", 60)
+    bundle = load(tiny)
+    judge = Judge(bundle, 0)
+    own = judge.measure("oracle", Generator(bundle.oracle))
+    assert own["reverse KL"] == pytest.approx(0, abs=1e-4)
+    assert own["forward KL"] == pytest.approx(0, abs=1e-4)
+    other = judge.measure("cooled", Generator(bundle.oracle, 0.5))
+    assert other["reverse KL"] == pytest.approx(other["NLL_oracle"] - other["entropy"], abs=1e-3)
+    assert other["reverse KL"] > 0.1 < other["forward KL"]
+    assert other["entropy"] < own["entropy"]
+
+
+@pytest.mark.parametrize("env", ["RALDigits-v0", "RALOracle-v0"])
+def test_the_demo_fills_every_cell_and_paints_its_pictures(quick, env, tmp_path, capsys):
+    bundle = demo.load_bundle(env)
+    trained = {
+        label: train_arm(Arm(label, env, 1.0, 0))
+        for label in (demo.RAL, demo.NO_REWARD, demo.CONTINUED)
+    }
+    for weights, seconds, curve in trained.values():
+        assert seconds >= 1.0 and curve
+        assert any(
+            not np.array_equal(weights[name], value.numpy())
+            for name, value in bundle.priors[0].state_dict().items()
+        )
+    rows, note = demo.measure_seed(env, bundle, trained, 0, tmp_path)
+    assert [row["row"] for row in rows] == [
+        demo.FLOOR, demo.PRIOR, demo.CONTINUED, demo.COOLED, demo.NO_REWARD, demo.RAL,
+    ]  # fmt: skip
+    json.dumps(rows)
+    by_label = {row["row"]: row for row in rows}
+    assert by_label[demo.FLOOR]["FD"] < by_label[demo.PRIOR]["FD"]
+    entropies = [by_label[label]["entropy"] for label in (demo.COOLED, demo.RAL)]
+    assert abs(entropies[0] - entropies[1]) < 2.5, "matched, in nats of a canvas"
+    assert all(len(by_label[label]["FD - control"]) == 3 for label in (demo.PRIOR, demo.RAL))
+    assert ("reverse KL" in by_label[demo.RAL]) == (env == "RALOracle-v0")
+    assert "nearest training canvas" in note
+    for name in ("samples", "curves", "completion", "episode"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+
+    one = demo.table([rows], env == "RALOracle-v0").splitlines()
+    assert len(one) == 8 and len({len(line) for line in one}) == 1
+    three = demo.table([rows, rows, [r | {"FD": r["FD"] + 1} for r in rows]], False)
+    assert "±" in three
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="seeds=0"):
+        demo.command(seeds=0)
+
+
+@pytest.mark.expensive
+def test_the_command_runs_from_end_to_end(tmp_path: Path, capsys):
+    demo.command("RALOracle-v0", seconds=5, out=str(tmp_path))
+    assert "RAL loop, no reward" in capsys.readouterr().out
+    assert (tmp_path / "table.md").is_file() and (tmp_path / "results.json").is_file()

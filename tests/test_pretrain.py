@@ -1,0 +1,142 @@
+"""Images in, a bundle out: every stage runs, and the environment takes what comes out."""
+
+import dataclasses
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from agents.mle import MLETraining
+from pretrain import discriminator, run, vqvae
+from pretrain.recipes import RECIPES
+from pretrain.vqvae import VQVAETraining, extract, reconstruction_error, usage
+from ral_env import bundle
+from ral_env.nets import VQVAE, PatchGAN, PixelCNN, VQVAEConfig
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """A recipe cut to a few steps of tiny nets."""
+    fit = discriminator.fit
+    monkeypatch.setattr(
+        discriminator, "fit", lambda *a, **k: fit(*a, **k, fakes=64, check_every=2, most_steps=4)
+    )
+
+    def cut(name, **changes):
+        recipe = RECIPES[name]
+        few = MLETraining(steps=4, batch=8, validate_every=2)
+        tiny = {"hidden": 8, "residual": 8, "layers": 2}
+        changes = {
+            "vqvae": dataclasses.replace(recipe.vqvae, hidden=8, residual=8),
+            "vqvae_training": VQVAETraining(steps=4, batch=40),
+            "prior": dataclasses.replace(recipe.prior, **tiny),
+            "prior_training": few,
+            "oracle": recipe.oracle and dataclasses.replace(recipe.oracle, **tiny),
+            "oracle_training": few,
+            "oracle_samples": 130 if recipe.oracle else 0,
+            "feature_steps": 4,
+            "count": 120 if recipe.source == "faces" else 0,
+        } | changes
+        return dataclasses.replace(recipe, **changes)
+
+    return cut
+
+
+@pytest.mark.parametrize("name", ["digits", "faces32", "oracle"])
+def test_a_recipe_makes_a_bundle_that_the_environment_takes(short, name, tmp_path, capsys):
+    path = run.pretrain(short(name), tmp_path / "bundle")
+    made = bundle.load(path)
+    assert (made.oracle is not None) == (name == "oracle")
+    assert made.features is not None
+    assert made.recipe["command"] == f"ral pretrain --recipe {name} --seed 0"
+    assert np.isfinite(made.manifest["metrics"]["prior"]["test_nats"])
+    shown = capsys.readouterr()
+    assert "validation_nats_per_code" in shown.err + shown.out
+    assert "perplexity" in shown.err + shown.out
+    env = gym.make("RALFaces32-v0", bundle=str(path))
+    env.reset(seed=0)
+    info = {}
+    for _ in range(64):
+        *_, info = env.step(env.action_space.sample())
+    assert ("nll_oracle" in info) == (name == "oracle")
+
+
+def test_a_folder_of_images_makes_a_bundle(short, tmp_path):
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(90):
+        noise = rng.integers(0, 255, (4, 4, 3), np.uint8).repeat(12, 0).repeat(12, 1)
+        Image.fromarray(noise).save(tmp_path / "images" / f"{i}.png")
+    path = run.pretrain(short("faces32"), tmp_path / "bundle", folder=str(tmp_path / "images"))
+    made = bundle.load(path)
+    assert "folder images" in made.dataset and made.features is None
+    with pytest.raises(ValueError, match="--data"):
+        run.pretrain(RECIPES["celeba64"], tmp_path / "other")
+
+
+def test_the_same_seed_makes_the_same_weights(short, tmp_path):
+    paths = [run.pretrain(short("faces32"), tmp_path / name) for name in "ab"]
+    hashes = [bundle.load(path).manifest["files"] for path in paths]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_vqvae_learns_to_reconstruct_and_uses_its_codes():
+    """16x16 images of two flat colours from a palette of four."""
+    rng = np.random.default_rng(0)
+    palette = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]], np.uint8)
+    halves = palette[rng.integers(0, 4, (300, 2))]  # (N, 2, 3)
+    images = torch.from_numpy(halves.transpose(0, 2, 1)[:, :, :, None, None])
+    images = images.expand(-1, -1, -1, 8, 16).reshape(300, 3, 16, 16).contiguous()
+    config = VQVAEConfig(16, hidden=16, residual=8, layers=2, num_codes=16, code_dim=4)
+    training = VQVAETraining(steps=300, batch=32, learning_rate=3e-3, decay=0.9)
+    net, rows = vqvae.fit(config, images[:250], images[250:], training)
+    # Against a net that says the mean colour everywhere.
+    assert rows[-1]["reconstruction"] < 0.25 * vqvae.to_float(images).var(0).mean()
+    assert rows[-1]["used"] >= 4
+    codes = extract(net, images)
+    assert codes.shape == (300, 16) and usage(codes, 16)["perplexity"] > 2
+    assert reconstruction_error(net, images[250:]) == pytest.approx(rows[-1]["reconstruction"])
+
+
+def test_usage_by_hand():
+    found = usage(np.array([[0, 0], [1, 1]]), 4)
+    assert found == {"perplexity": pytest.approx(2.0), "used": 2}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_builds_nets_that_fit_each_other(name):
+    recipe = RECIPES[name]
+    with torch.device("meta"):
+        net, prior = VQVAE(recipe.vqvae), PixelCNN(recipe.prior)
+        judge = PatchGAN(recipe.discriminator)
+    assert recipe.vqvae.grids == (recipe.prior.grid,)
+    assert recipe.prior.num_codes == recipe.vqvae.num_codes
+    codes = torch.zeros(1, *recipe.prior.grid, dtype=torch.int64, device="meta")
+    assert prior.logits(codes).shape == (1, *recipe.prior.grid, recipe.vqvae.num_codes)
+    score_map = judge(net.represent([codes], recipe.discriminator_input))
+    if recipe.source == "folder":
+        assert score_map.shape == (1, 1, 4, 4), "the paper's map"
+
+
+def test_the_papers_single_level_recipes_are_the_papers():
+    """Supplement Tables 4 to 7: grid, hidden, layers, attention, output stack, batch, steps."""
+    expected = {
+        "celeba64": (8, 128, 5, 0, 5, 1024, 19_531, 128, 3),
+        "bedroom64": (8, 512, 20, 0, 5, 1536, 97_656, 512, 3),
+        "bedroom64fine": (16, 512, 20, 8, 20, 480, 31_250, 512, 2),
+        "celeba128top": (16, 512, 20, 8, 20, 480, 41_666, 512, 3),
+    }
+    for name, row in expected.items():
+        r = RECIPES[name]
+        p = r.prior
+        assert row == (
+            p.grid[0], p.hidden, p.layers, p.attention_layers, p.output_layers,
+            r.prior_training.batch, r.prior_training.steps, r.vqvae.num_codes, r.vqvae.layers,
+        )  # fmt: skip
+        assert (p.residual, p.filter_size, p.dropout) == (p.hidden, 5, 0.1)
+        assert (r.vqvae.hidden, r.vqvae.residual, r.vqvae.code_dim) == (128, 64, 64)
+        assert (r.vqvae_training.batch, r.vqvae_training.beta) == (128, 0.25)
+    oracle = RECIPES["celeba64-oracle"].oracle
+    assert oracle is not None and (oracle.hidden, oracle.layers) == (256, 5)
