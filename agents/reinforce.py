@@ -67,6 +67,7 @@ class Config:
         gate_auc: update the policy only while the discriminator's AUC on fakes it has not
             trained on and on held-out reals (mean of the last 20 iterations) is at least this.
         step_by_step: play episodes code by code through ``step`` instead of ``complete``.
+        device: where all networks run.
         seed: of everything.
     """
 
@@ -96,6 +97,7 @@ class Config:
     ema: float = 0.0
     gate_auc: float = 0.0
     step_by_step: bool = False
+    device: str = "cpu"
     seed: int = 0
 
 
@@ -193,7 +195,8 @@ def train(
     if config.baseline == "leave-one-out" and config.batch < 2:
         raise ValueError("baseline='leave-one-out' needs a batch of at least 2, got 1")
     torch.manual_seed(config.seed)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed)  # which codes and fakes
+    noise = torch.Generator(config.device).manual_seed(config.seed)  # of sampling
     kwargs: dict[str, Any] = {} if config.bundle is None else {"bundle": config.bundle}
     envs: LatentCanvasVectorEnv = gym.make_vec(
         config.env,
@@ -202,11 +205,15 @@ def train(
         reward_source=config.reward_source,
         start=config.start,
         autoreset_mode="disabled",
+        device=config.device,
         **kwargs,
     ).unwrapped  # type: ignore
     bundle, layout = envs.bundle, envs.layout
     (prior,), ((height, width),) = bundle.priors, layout.levels
-    policy = copy.deepcopy(prior).eval()  # no dropout: the policy that learns is the one that acts
+    vqvae = copy.deepcopy(bundle.vqvae).to(config.device)
+    policy = (
+        copy.deepcopy(prior).to(config.device).eval()
+    )  # no dropout: the policy that learns is the one that acts
     averaged = copy.deepcopy(policy)
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, betas=config.betas)
 
@@ -220,11 +227,14 @@ def train(
         )
     else:
         net = copy.deepcopy(bundle.discriminator)
+    net.to(config.device)
     normaliser = Normaliser(bundle.reward_scale)
     trainer = DiscriminatorTrainer(net, config.discriminator)
 
-    real = as_codes(bundle.split("train"), (height, width))
-    held_out = as_codes(bundle.split("validation"), (height, width))
+    real, held_out = (
+        as_codes(bundle.split(name), (height, width)).to(config.device)
+        for name in ("train", "validation")
+    )
     pool: deque[Tensor] = deque(maxlen=max(1, config.fake_pool))
     aucs: deque[float] = deque(maxlen=20)
     history: list[dict[str, float]] = []
@@ -235,7 +245,7 @@ def train(
 
     def seen(codes: Tensor) -> Tensor:
         with torch.no_grad():
-            return bundle.vqvae.represent([codes], kind)
+            return vqvae.represent([codes], kind)
 
     def rollout() -> tuple[np.ndarray, Tensor, Tensor]:
         """Start episodes and sample every code they are to write.
@@ -243,11 +253,10 @@ def train(
         Returns the start canvases (B, length), the finished grids (B, rows, w) of those rows that
         the episodes have, and which of their cells were sampled.
         """
-        canvas, _ = envs.reset(seed=config.seed if not started else None)
-        started.append(True)
-        grid = torch.from_numpy(canvas.astype(np.int64)).view(-1, height, width)
+        canvas, _ = envs.reset()
+        grid = as_codes(canvas, (height, width)).to(config.device)
         prefix = grid[:, : int((grid[0, :, 0] != layout.outside).sum())]
-        codes = policy.sample(prefix, generator=generator)
+        codes = policy.sample(prefix, generator=noise)
         return canvas, codes, prefix == layout.empty
 
     def update_discriminator() -> dict[str, float]:
@@ -256,7 +265,7 @@ def train(
         fake = pool[int(torch.randint(len(pool), (1,), generator=generator))]
         return trainer.update(seen(some(real)[:, : fake.shape[1]]), seen(fake))
 
-    started: list[bool] = []
+    envs.reset(seed=config.seed)
     interrupted = False
     start = time.perf_counter()
     bar = tqdm(total=config.iterations, desc="ral", unit="it", disable=not progress)
@@ -292,14 +301,15 @@ def train(
                 normaliser.update(net(shown_real), net(shown_fake))
             envs.set_discriminator(net, normaliser.scale, kind)
             finished = canvas.copy()
-            finished[:, : rows * width] = codes.flatten(1).numpy()
+            finished[:, : rows * width] = codes.flatten(1).cpu().numpy()
             rewards, infos = play(envs, canvas, finished, config.step_by_step)
             row["reward"] = float(rewards.mean())
             row["reward_scale"] = normaliser.scale
 
             # 4. Policy gradient (Eq. 2), from one teacher-forced pass.
-            q = returns(torch.from_numpy(np.stack(infos["step_rewards"])).float(), config.gamma)
-            advantage = torch.zeros(codes.shape)
+            earned = torch.from_numpy(infos["step_rewards"]).to(config.device)  # (B, T)
+            q = returns(earned, config.gamma)
+            advantage = torch.zeros(codes.shape, device=config.device)
             advantage[sampled] = advantages(q, config.baseline, config.standardise).flatten()
             log_prob = policy.log_prob(codes)
             loss = -(advantage * log_prob).sum() / sampled.sum()
@@ -335,7 +345,7 @@ def train(
     finally:
         bar.close()
         envs.close()
-    result = Result(averaged, net, history, time.perf_counter() - start, interrupted)
+    result = Result(averaged.cpu(), net.cpu(), history, time.perf_counter() - start, interrupted)
     if log:
         nll = mean_nll(averaged, as_codes(bundle.split("test"), (height, width)))
         log.checkpoint(bundle, result, kind, normaliser.scale, {"test_nats": nll})
