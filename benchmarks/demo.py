@@ -320,7 +320,7 @@ def table(seeds: list[list[dict]], with_oracle: bool) -> str:
 
 def command(
     env: str = "RALDigits-v0",
-    seconds: float = 120.0,
+    seconds: float = 140.0,
     seeds: int = 1,
     out: str | None = None,
     jobs: int = 2,
