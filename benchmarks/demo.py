@@ -238,6 +238,8 @@ def measure_seed(
         f"{metrics.nearest_distance(train, bundle.split('test')[:500]):.0f} of "
         f"{bundle.layout.length}."
     )
+    if len(train) < SAMPLES:
+        note += f" The floor has N = {len(train):,}, all the real ones there are."
     return rows, note
 
 
