@@ -275,7 +275,13 @@ def train(
     envs.reset(seed=config.seed)
     interrupted = False
     start = time.perf_counter()
-    bar = tqdm(total=config.iterations, desc="ral", unit="it", disable=not progress)
+    timed = config.seconds is not None
+    bar = tqdm(
+        total=int(config.seconds) if timed else config.iterations,  # type: ignore[arg-type]
+        desc="ral",
+        unit="s" if timed else "it",
+        disable=not progress,
+    )
     try:
         for step in range(config.warmup):
             if config.fake_pool and step % config.discriminator_updates == 0:
@@ -345,7 +351,7 @@ def train(
             history.append(row)
             if log:
                 log.row(row, envs, finished)
-            bar.update()
+            bar.update(min(int(elapsed), bar.total) - bar.n if timed else 1)
             bar.set_postfix_str(f"reward {row['reward']:+.3f}, auc {row['auc']:.2f}")
     except KeyboardInterrupt:
         interrupted = True
