@@ -25,6 +25,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 from tqdm import tqdm
 
 import ral_env  # noqa: F401  registers the ids
@@ -218,9 +220,8 @@ def train(
     bundle, layout = envs.bundle, envs.layout
     (prior,), ((height, width),) = bundle.priors, layout.levels
     vqvae = copy.deepcopy(bundle.vqvae).to(config.device)
-    policy = (
-        copy.deepcopy(prior).to(config.device).eval()
-    )  # no dropout: the policy that learns is the one that acts
+    # In eval mode, without dropout: the policy that learns is the one that acts.
+    policy = copy.deepcopy(prior).to(config.device).eval()
     averaged = copy.deepcopy(policy)
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, betas=config.betas)
 
@@ -383,16 +384,10 @@ class _Log:
             self.logger.record(key, value)
         step = int(row["iteration"])
         if step == 1 or step % self.images_every == 0:
-            images = torch.from_numpy(envs.images(codes[:16]))  # (16, 3, H, W)
-            grid = torch.cat([torch.cat(list(line), 2) for line in images.split(8)], 1)
+            grid = make_grid(torch.from_numpy(envs.images(codes[:16])))  # (3, H, W)
+            grid = grid.repeat_interleave(3, 1).repeat_interleave(3, 2)
             self.logger.record("samples", Image(grid, "CHW"), exclude=("csv",))
-            picture = grid.permute(1, 2, 0).numpy()
-            from PIL import Image as PILImage
-
-            size = (picture.shape[1] * 3, picture.shape[0] * 3)
-            PILImage.fromarray(picture).resize(size, PILImage.Resampling.NEAREST).save(
-                self.out / f"samples-{step:05d}.png"
-            )
+            to_pil_image(grid).save(self.out / f"samples-{step:05d}.png")
         self.logger.dump(step)
 
     def checkpoint(
