@@ -192,6 +192,10 @@ def train_arm(arm: Arm) -> tuple[dict[str, np.ndarray], float, list[dict[str, fl
         )
         if result.interrupted:
             raise KeyboardInterrupt
+        if not result.history:
+            raise ValueError(
+                f"seconds={arm.seconds} were over before the first policy update: give more"
+            )
         prior, seconds, curve = result.policy, result.seconds, result.history
     return {name: value.numpy() for name, value in prior.state_dict().items()}, seconds, curve
 
@@ -255,6 +259,9 @@ def pictures(judge: Judge, generators: dict, curves: dict, env: str, seed: int, 
         grids[label] = pixels(generators[label].sample(count, seed))
     plots.labelled_grids(grids, out / "samples.png")
     rows = [{"label": label, **row} for label, curve in curves.items() for row in curve]
+    for row in rows:
+        if row["label"] == NO_REWARD:
+            del row["reward"]  # a constant, which would only stretch the axis
     plots.learning_curves(rows, ["reward", "auc", "entropy", "validation NLL"], out / "curves.png")
 
     frames = episode(env, generators[RAL], seed)

@@ -1,5 +1,6 @@
 """The demo measures what it says: rows, controls, oracle identities, pictures."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from agents import reinforce
 from benchmarks import demo
 from benchmarks.demo import Arm, Generator, Judge, train_arm
 from ral_env.bundle import load
@@ -16,6 +18,8 @@ from ral_env.bundle import load
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(demo, "SAMPLES", 300)
+    hasty = dataclasses.replace(reinforce.PRESETS["small"], warmup=1, batch=8)
+    monkeypatch.setitem(reinforce.PRESETS, "small", hasty)
 
 
 def test_a_tempered_generator_is_the_softmax_of_its_scaled_logits(tiny):
@@ -47,11 +51,12 @@ def test_an_oracle_judges_itself_to_be_right(tiny, monkeypatch):
 def test_the_demo_fills_every_cell_and_paints_its_pictures(quick, env, tmp_path, capsys):
     bundle = demo.load_bundle(env)
     trained = {
-        label: train_arm(Arm(label, env, 1.0, 0))
+        label: train_arm(Arm(label, env, 2.0, 0))
         for label in (demo.RAL, demo.NO_REWARD, demo.CONTINUED)
     }
-    for weights, seconds, curve in trained.values():
-        assert seconds >= 1.0 and curve
+    for label in (demo.RAL, demo.NO_REWARD):  # more MLE may rightly keep the prior it began with
+        weights, _, curve = trained[label]
+        assert curve
         assert any(
             not np.array_equal(weights[name], value.numpy())
             for name, value in bundle.priors[0].state_dict().items()
@@ -76,6 +81,11 @@ def test_the_demo_fills_every_cell_and_paints_its_pictures(quick, env, tmp_path,
     assert len(one) == 8 and len({len(line) for line in one}) == 1
     three = demo.table([rows, rows, [r | {"FD": r["FD"] + 1} for r in rows]], False)
     assert "±" in three
+
+
+def test_too_little_time_is_said_to_be_too_little():
+    with pytest.raises(ValueError, match="before the first policy update"):
+        train_arm(Arm(demo.RAL, "RALDigits-v0", 1e-3, 0))
 
 
 def test_bad_arguments_are_refused():
