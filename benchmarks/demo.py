@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import gymnasium as gym
 import numpy as np
@@ -153,6 +154,7 @@ class Arm:
     env: str
     seconds: float
     seed: int
+    preset: str = "small"
 
 
 def train_arm(arm: Arm) -> tuple[dict[str, np.ndarray], float, list[dict[str, float]]]:
@@ -177,7 +179,7 @@ def train_arm(arm: Arm) -> tuple[dict[str, np.ndarray], float, list[dict[str, fl
         curve = [{"seconds": r["seconds"], "validation NLL": r[key] * length} for r in history]
     else:
         config = dataclasses.replace(
-            reinforce.PRESETS["small"],
+            reinforce.PRESETS[arm.preset],
             env=arm.env,
             reward_source="discriminator" if arm.label == RAL else "constant",
             seconds=arm.seconds,
@@ -333,6 +335,7 @@ def command(
     seeds: int = 1,
     out: str | None = None,
     jobs: int = 2,
+    preset: Literal["small", "paper"] = "small",
 ) -> None:
     """Fine-tune a shipped prior with RAL and compare it with what else the time could buy.
 
@@ -340,8 +343,9 @@ def command(
         env: RALDigits-v0, RALFaces32-v0 or RALOracle-v0.
         seconds: given to each of RAL, the loop without reward, and continued MLE.
         seeds: runs of everything; from 2 on the table has 95 % intervals over seeds.
-        out: folder of the pictures and figures; runs/demo/ENV if not given.
+        out: folder of the pictures and figures; runs/demo/ENV-PRESET if not given.
         jobs: arms that are trained side by side, each on one core.
+        preset: settings of the RAL loop (see ``ral train --help``).
     """
     if seeds < 1 or seconds <= 0 or jobs < 1:
         raise ValueError(
@@ -353,10 +357,9 @@ def command(
         raise ValueError(
             f"bundle {bundle.path.name!r} has no feature net, which the Fréchet distance needs"
         )
-    folder = Path(out or f"runs/demo/{env}")
-    todo = [
-        Arm(a, env, seconds, seed) for seed in range(seeds) for a in (RAL, NO_REWARD, CONTINUED)
-    ]
+    folder = Path(out or f"runs/demo/{env}-{preset}")
+    labels = (RAL, NO_REWARD, CONTINUED)
+    todo = [Arm(label, env, seconds, seed, preset) for seed in range(seeds) for label in labels]
     print(f"{len(todo)} arms of {seconds:.0f} s, {jobs} at a time, on {bundle.dataset}")
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         done = dict(zip(todo, pool.map(train_arm, todo), strict=True))
@@ -389,7 +392,7 @@ def command(
         "dataset": bundle.dataset,
         "seconds": seconds,
         "samples": SAMPLES,
-        "preset": dataclasses.asdict(reinforce.PRESETS["small"]),
+        "preset": dataclasses.asdict(reinforce.PRESETS[preset]),
         "versions": {"ral_env": ral_env.__version__, "torch": torch.__version__},
         "rows": results,
     }
