@@ -121,7 +121,7 @@ RECIPES: dict[str, Recipe] = {
             vqvae=_SMALL_VQVAE,
             vqvae_training=VQVAETraining(steps=2500, batch=96),
             # The oracle attends to the whole past; the prior sees three cells, so that there is
-            # something to gain (reverse KL 1.7 times the forward KL before any RL).
+            # something to gain (reverse KL 1.6 times the forward KL before any RL).
             oracle=PixelCNNConfig((8, 8), 64, 32, 32, 4, 2, 5, 0.05, 1),
             oracle_training=MLETraining(steps=4000, batch=64, ema=0.99, validate_every=400),
             oracle_samples=15_600,

@@ -114,6 +114,27 @@ def test_every_id_is_registered_with_settings_that_are_json():
         assert spec.vector_entry_point == "ral_env.vector:LatentCanvasVectorEnv"
 
 
+@pytest.mark.parametrize("name", ral_env.ENVIRONMENTS)
+def test_every_id_runs_at_once_on_the_bundle_that_ships(name):
+    """Both checkers, a whole episode, and a bundle of at most 3 MB."""
+    from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gym.make(f"ral_env:{name}", render_mode="rgb_array")
+        check_env(env.unwrapped, skip_render_check=False)
+        sb3_check_env(env.unwrapped)
+        env.reset(seed=0)
+        info = {}
+        for _ in range(env.unwrapped.layout.length):
+            _, reward, terminated, _, info = env.step(env.action_space.sample())
+    assert terminated and -1 <= reward <= 1
+    assert ("nll_oracle" in info) == name.startswith("RALOracle")
+    bundle = env.unwrapped.bundle
+    assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= 3_000_000
+    assert bundle.recipe["command"].startswith("ral pretrain --recipe")
+
+
 def test_importing_the_package_imports_no_torch():
     code = "import sys, ral_env; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
