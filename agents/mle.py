@@ -50,6 +50,24 @@ def mean_nll(prior: PixelCNN, codes: Tensor, batch: int = 512) -> float:
     return sum(-prior.log_prob(part).sum().item() for part in codes.split(batch)) / len(codes)
 
 
+@torch.no_grad()
+def draw(
+    prior: PixelCNN,
+    count: int,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    batch: int = 512,
+) -> Tensor:
+    """``count`` whole canvases sampled from a prior: int64 (count, h, w)."""
+    empty = torch.full((count, *prior.config.grid), prior.config.num_codes)
+    return torch.cat(
+        [
+            prior.sample(part, temperature=temperature, generator=generator)
+            for part in empty.split(batch)
+        ]
+    )
+
+
 def average_into(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
     """Move every tensor of ``average`` towards that of ``net`` by 1 - decay."""
     with torch.no_grad():

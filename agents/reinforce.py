@@ -30,7 +30,7 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 import ral_env  # noqa: F401  registers the ids
-from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
+from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining, auc
 from agents.mle import as_codes, average_into, mean_nll
 from ral_env import bundle as bundles
 from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN
@@ -304,15 +304,15 @@ def train(
             #    which it has never seen?
             canvas, codes, sampled = rollout()
             rows = codes.shape[1]
-            shown_real, shown_fake = seen(some(held_out)[:, :rows]), seen(codes)
-            aucs.append(trainer.held_out_auc(shown_real, shown_fake))
+            with torch.no_grad():
+                real_map, fake_map = net(seen(some(held_out)[:, :rows])), net(seen(codes))
+            aucs.append(auc(real_map.mean((1, 2, 3)), fake_map.mean((1, 2, 3))))
             row["auc"] = float(np.mean(aucs))
             if config.fake_pool:
                 pool.append(codes)
 
             # 3. Its scores, normalised by the largest of this batch of reals and fakes, pay.
-            with torch.no_grad():
-                normaliser.update(net(shown_real), net(shown_fake))
+            normaliser.update(real_map, fake_map)
             envs.set_discriminator(net, normaliser.scale, kind)
             finished = canvas.copy()
             finished[:, : rows * width] = codes.flatten(1).cpu().numpy()

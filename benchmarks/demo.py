@@ -47,18 +47,10 @@ class Generator:
     temperature: float = 1.0
     seconds: float = 0.0
 
-    @torch.no_grad()
     def sample(self, count: int, seed: int) -> Tensor:
         """int64 (count, h, w)."""
         generator = torch.Generator().manual_seed(seed)
-        config = self.prior.config
-        empty = torch.full((count, *config.grid), config.num_codes)
-        return torch.cat(
-            [
-                self.prior.sample(part, temperature=self.temperature, generator=generator)
-                for part in empty.split(500)
-            ]
-        )
+        return mle.draw(self.prior, count, generator, self.temperature, batch=500)
 
     @torch.no_grad()
     def log_prob(self, codes: Tensor) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
+from agents.mle import draw
 from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN
 
 
@@ -42,8 +43,7 @@ def fit(
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    empty = torch.full((fakes, *train.shape[1:]), prior.config.num_codes)
-    sampled = torch.cat([prior.sample(part, generator=generator) for part in empty.split(512)])
+    sampled = draw(prior, fakes, generator)
     fake_held_out, fake_train = sampled[: fakes // 8], sampled[fakes // 8 :]
 
     def inputs(codes: Tensor) -> Tensor:

@@ -51,14 +51,6 @@ def unigram_nats(codes: dict[str, Tensor], num_codes: int) -> float:
     return -(counts / counts.sum()).log()[codes["validation"]].mean().item()
 
 
-@torch.no_grad()
-def draw(prior: PixelCNN, count: int, seed: int) -> Tensor:
-    """``count`` canvases sampled from a prior: int64 (count, h, w)."""
-    generator = torch.Generator().manual_seed(seed)
-    empty = torch.full((count, *prior.config.grid), prior.config.num_codes)
-    return torch.cat([prior.sample(part, generator=generator) for part in empty.split(512)])
-
-
 def pretrain(
     recipe: Recipe, out: Path, folder: str | None = None, seed: int = 0, flip: bool = False
 ) -> Path:
@@ -126,7 +118,8 @@ def pretrain(
         oracle, oracle_rows = _fit_prior(
             "oracle", recipe.oracle, codes, recipe.oracle_training, seed
         )
-        sampled = draw(oracle, recipe.oracle_samples, seed + 1)
+        generator = torch.Generator().manual_seed(seed + 1)
+        sampled = mle.draw(oracle, recipe.oracle_samples, generator)
         train, validation = (recipe.oracle_samples * n // 13 for n in (10, 11))
         codes = {
             "train": sampled[:train],

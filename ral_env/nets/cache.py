@@ -97,7 +97,6 @@ class Cache:
 
     def __init__(self, net: PixelCNN, batch: int, context: Tensor | None = None):
         rows, columns = net.config.grid
-        self.net = net
         self.embedding = net.embedding.weight
         self.position = (net.row + net.column).permute(1, 2, 0)  # (h, w, C)
         self.context = None if context is None else context.permute(0, 2, 3, 1)  # (B, h, w, C)
