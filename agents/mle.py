@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN
 
 
@@ -38,34 +39,24 @@ class MLETraining:
     patience: int = 0
 
 
-def as_codes(flat: np.ndarray, grid: tuple[int, int]) -> Tensor:
-    """Stored codes (N, h*w) of any integer dtype to int64 grids (N, h, w)."""
-    return torch.from_numpy(np.array(flat, dtype=np.int64)).view(-1, *grid)
+def as_grids(layout: CodeLayout, flat: np.ndarray) -> list[Tensor]:
+    """Stored codes (N, length) of any integer dtype to int64 grids (N, h, w), one a level."""
+    return layout.unflatten(torch.from_numpy(np.array(flat, dtype=np.int64)))
 
 
 @torch.no_grad()
-def mean_nll(prior: PixelCNN, codes: Tensor, batch: int = 512) -> float:
-    """Nats per canvas of codes (N, h, w) under the prior."""
+def mean_nll(
+    prior: PixelCNN, codes: Tensor, condition: Tensor | None = None, batch: int | None = None
+) -> float:
+    """Nats per canvas of codes (N, h, w) under a level's prior."""
     prior.eval()
-    return sum(-prior.log_prob(part).sum().item() for part in codes.split(batch)) / len(codes)
-
-
-@torch.no_grad()
-def draw(
-    prior: PixelCNN,
-    count: int,
-    generator: torch.Generator,
-    temperature: float = 1.0,
-    batch: int = 512,
-) -> Tensor:
-    """``count`` whole canvases sampled from a prior: int64 (count, h, w)."""
-    empty = torch.full((count, *prior.config.grid), prior.config.num_codes)
-    return torch.cat(
-        [
-            prior.sample(part, temperature=temperature, generator=generator)
-            for part in empty.split(batch)
-        ]
-    )
+    size = batch or max(8, 2**15 // codes[0].numel())
+    total = 0.0
+    for first in range(0, len(codes), size):
+        part = slice(first, first + size)
+        above = None if condition is None else condition[part]
+        total -= prior.log_prob(codes[part], above).sum().item()
+    return total / len(codes)
 
 
 def average_into(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
@@ -83,12 +74,14 @@ def fit(
     seed: int = 0,
     seconds: float | None = None,
     log: Callable[[dict[str, float]], None] | None = None,
+    conditions: tuple[Tensor, Tensor] | None = None,
 ) -> list[dict[str, float]]:
     """Train in place and leave the weights that were best on the validation codes.
 
     Args:
         prior: the net, changed in place, in eval mode afterwards.
         train, validation: int64 codes (N, h, w).
+        conditions: for a finer level, the train and validation codes of the level above.
         seconds: stop after this much time, validation included, if it comes before ``steps``.
         log: called with each row of the history as it is made.
 
@@ -107,6 +100,7 @@ def fit(
         ),
     )
     cells = train[0].numel()
+    above = conditions or (None, None)
     averaged = PixelCNN(prior.config)
     averaged.load_state_dict(prior.state_dict())
     history: list[dict[str, float]] = []
@@ -121,7 +115,7 @@ def fit(
                 "step": step,
                 "seconds": elapsed,
                 "train_nats_per_code": float(np.mean(losses)) if losses else float("nan"),
-                "validation_nats_per_code": mean_nll(candidate, validation) / cells,
+                "validation_nats_per_code": mean_nll(candidate, validation, above[1]) / cells,
             }
             losses.clear()
             history.append(row)
@@ -135,8 +129,9 @@ def fit(
         if finished:
             break
         prior.train()
-        batch = train[torch.randint(len(train), (training.batch,), generator=generator)]
-        loss = prior.compute_loss(batch)["nats_per_code"]
+        index = torch.randint(len(train), (training.batch,), generator=generator)
+        condition = None if above[0] is None else above[0][index]
+        loss = prior.compute_loss(train[index], condition)["nats_per_code"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

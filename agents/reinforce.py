@@ -1,4 +1,4 @@
-"""Reinforced adversarial learning: REINFORCE for a prior, against a discriminator that learns too.
+"""Reinforced adversarial learning: REINFORCE for priors, against a discriminator that learns too.
 
 The whole algorithm is :func:`train`, to be read from top to bottom. The defaults are the paper's
 (section 4.4). They hardly move a small prior, so ``--preset small`` is what works at 8x8 codes;
@@ -24,18 +24,20 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
 import ral_env  # noqa: F401  registers the ids
 from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining, auc
-from agents.mle import as_codes, average_into, mean_nll
+from agents.mle import as_grids, average_into
 from ral_env import bundle as bundles
-from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN
-from ral_env.reward import Normaliser
+from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN, joint
+from ral_env.reward import NORMALISERS
 from ral_env.vector import LatentCanvasVectorEnv
+
+Grids = list[Tensor]  # codes, one grid a level, top first
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Config:
     Args:
         env: id of the environment.
         bundle: another bundle than the id's own.
-        reward: ``single`` (Eq. 6) or ``intermediate`` (section 4.2).
+        reward: ``single`` (Eq. 6), ``intermediate`` (section 4.2), or ``rowwise``.
         reward_source: ``discriminator``, or a control arm: ``constant``, ``random``, ``shuffled``.
         start: how episodes start; ``partial`` is the paper's partial generation (section 4.3).
         iterations: policy updates.
@@ -61,6 +63,8 @@ class Config:
             policy's own episodes; 0 samples a fresh batch for each, as the paper does.
         discriminator_input: ``image``, or ``codes`` for codebook vectors.
         discriminator_net: sizes of a new discriminator; none goes on from the bundle's.
+        normaliser: of scores: ``batch``, the largest of each batch of reals and fakes, or
+            ``running``, a moving average of that.
         discriminator: how it learns; its ``loss`` is wgan-gp or logistic.
         baseline: ``none``, or ``leave-one-out``: the mean return of the batch's other canvases.
         standardise: divide advantages by their standard deviation over the batch.
@@ -75,7 +79,7 @@ class Config:
 
     env: str = "RALFaces32-v0"
     bundle: str | None = None
-    reward: Literal["single", "intermediate"] = "single"
+    reward: Literal["single", "intermediate", "rowwise"] = "single"
     reward_source: Literal["discriminator", "constant", "random", "shuffled"] = "discriminator"
     start: Literal["full", "continue", "scratch", "partial"] = "partial"
     iterations: int = 1000
@@ -92,6 +96,7 @@ class Config:
     discriminator_net: PatchGANConfig | None = field(
         default_factory=lambda: PatchGANConfig(layers=3)
     )
+    normaliser: Literal["batch", "running"] = "batch"
     discriminator: DiscriminatorTraining = field(default_factory=DiscriminatorTraining)
     baseline: Literal["none", "leave-one-out"] = "none"
     standardise: bool = False
@@ -134,13 +139,19 @@ PRESETS: dict[str, Config] = {
 
 @dataclass
 class Result:
-    """What a run leaves: the policy (its average, with ``ema``), the discriminator, the rows."""
+    """What a run leaves: the policies, one a level and top first (their averages, with ``ema``),
+    the discriminator, the rows."""
 
-    policy: PixelCNN
+    policies: list[PixelCNN]
     discriminator: PatchGAN
     history: list[dict[str, float]]
     seconds: float
     interrupted: bool = False
+
+
+def _flat(grids: Grids) -> Tensor:
+    """Grids (B, rows, w) of every level, side by side in the order of the canvas: (B, cells)."""
+    return torch.cat([grid.flatten(1) for grid in grids], 1)
 
 
 def returns(step_rewards: Tensor, gamma: float) -> Tensor:
@@ -185,17 +196,17 @@ def train(
     config: Config,
     out: Path | str | None = None,
     progress: bool = True,
-    watch: Callable[[int, PixelCNN], dict[str, float]] | None = None,
+    watch: Callable[[int, list[PixelCNN]], dict[str, float]] | None = None,
     watch_every: int = 50,
 ) -> Result:
-    """Fine-tune a bundle's prior on the process that samples from it.
+    """Fine-tune a bundle's priors, all levels together, on the process that samples from them.
 
     Args:
         config: the settings.
         out: folder for config.json, progress.csv, TensorBoard events, sample grids and, at the
             end or on Ctrl-C, the fine-tuned bundle (``out/bundle``). None writes nothing.
         progress: whether to show a progress bar.
-        watch: called every ``watch_every`` iterations with the iteration and the policy as it
+        watch: called every ``watch_every`` iterations with the iteration and the policies as they
             would be returned; what it returns is logged with the other figures.
 
     Raises:
@@ -218,11 +229,11 @@ def train(
         **kwargs,
     ).unwrapped  # type: ignore
     bundle, layout = envs.bundle, envs.layout
-    (prior,), ((height, width),) = bundle.priors, layout.levels
     vqvae = copy.deepcopy(bundle.vqvae).to(config.device)
     # In eval mode, without dropout: the policy that learns is the one that acts.
-    policy = copy.deepcopy(prior).to(config.device).eval()
-    averaged = copy.deepcopy(policy)
+    policies = [copy.deepcopy(prior).to(config.device).eval() for prior in bundle.priors]
+    averages = copy.deepcopy(policies)
+    policy, average = nn.ModuleList(policies), nn.ModuleList(averages)
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, betas=config.betas)
 
     kind = config.discriminator_input
@@ -236,42 +247,46 @@ def train(
     else:
         net = copy.deepcopy(bundle.discriminator)
     net.to(config.device)
-    normaliser = Normaliser(bundle.reward_scale)
+    normaliser = NORMALISERS[config.normaliser](bundle.reward_scale)
     trainer = DiscriminatorTrainer(net, config.discriminator)
 
     real, held_out = (
-        as_codes(bundle.split(name), (height, width)).to(config.device)
+        [grid.to(config.device) for grid in as_grids(layout, bundle.split(name))]
         for name in ("train", "validation")
     )
-    pool: deque[Tensor] = deque(maxlen=max(1, config.fake_pool))
+    pool: deque[Grids] = deque(maxlen=max(1, config.fake_pool))
     aucs: deque[float] = deque(maxlen=20)
     history: list[dict[str, float]] = []
     log = _Log(out, config) if out is not None else None
 
-    def some(codes: Tensor) -> Tensor:
-        return codes[torch.randint(len(codes), (config.batch,), generator=generator)]
+    def some(grids: Grids, like: Grids | None = None) -> Grids:
+        """A batch of them, cut to as many rows as ``like`` has."""
+        index = torch.randint(len(grids[0]), (config.batch,), generator=generator)
+        heights = [grid.shape[1] for grid in like or grids]
+        return [grid[index, :rows] for grid, rows in zip(grids, heights, strict=True)]
 
-    def seen(codes: Tensor) -> Tensor:
+    def seen(grids: Grids) -> Tensor:
         with torch.no_grad():
-            return vqvae.represent([codes], kind)
+            return vqvae.represent(grids, kind)
 
-    def rollout() -> tuple[np.ndarray, Tensor, Tensor]:
+    def rollout() -> tuple[np.ndarray, Grids, Tensor]:
         """Start episodes and sample every code they are to write.
 
         Returns the start canvases (B, length), the finished grids (B, rows, w) of those rows that
-        the episodes have, and which of their cells were sampled.
+        the episodes have, and which of their cells, (B, cells), were sampled.
         """
         canvas, _ = envs.reset()
-        grid = as_codes(canvas, (height, width)).to(config.device)
-        prefix = grid[:, : int((grid[0, :, 0] != layout.outside).sum())]
-        codes = policy.sample(prefix, generator=noise)
-        return canvas, codes, prefix == layout.empty
+        rows = int((layout.unflatten(canvas)[0][0, :, 0] != layout.outside).sum())
+        codes = torch.from_numpy(canvas.astype(np.int64)).to(config.device)
+        prefixes = layout.unflatten(codes, rows)
+        grids = joint.sample(policies, prefixes, generator=noise)
+        return canvas, grids, _flat(prefixes) == layout.empty
 
     def update_discriminator() -> dict[str, float]:
         if not config.fake_pool or not pool:
             pool.append(rollout()[1])
         fake = pool[int(torch.randint(len(pool), (1,), generator=generator))]
-        return trainer.update(seen(some(real)[:, : fake.shape[1]]), seen(fake))
+        return trainer.update(seen(some(real, like=fake)), seen(fake))
 
     envs.reset(seed=config.seed)
     interrupted = False
@@ -302,20 +317,19 @@ def train(
 
             # 2. The policy writes a batch of canvases. What does the discriminator make of them,
             #    which it has never seen?
-            canvas, codes, sampled = rollout()
-            rows = codes.shape[1]
+            canvas, grids, sampled = rollout()
             with torch.no_grad():
-                real_map, fake_map = net(seen(some(held_out)[:, :rows])), net(seen(codes))
+                real_map, fake_map = net(seen(some(held_out, like=grids))), net(seen(grids))
             aucs.append(auc(real_map.mean((1, 2, 3)), fake_map.mean((1, 2, 3))))
             row["auc"] = float(np.mean(aucs))
             if config.fake_pool:
-                pool.append(codes)
+                pool.append(grids)
 
             # 3. Its scores, normalised by the largest of this batch of reals and fakes, pay.
             normaliser.update(real_map, fake_map)
             envs.set_discriminator(net, normaliser.scale, kind)
             finished = canvas.copy()
-            finished[:, : rows * width] = codes.flatten(1).cpu().numpy()
+            finished[:, layout.head(grids[0].shape[1])] = _flat(grids).cpu().numpy()
             rewards, infos = play(envs, canvas, finished, config.step_by_step)
             row["reward"] = float(rewards.mean())
             row["reward_scale"] = normaliser.scale
@@ -323,15 +337,16 @@ def train(
             # 4. Policy gradient (Eq. 2), from one teacher-forced pass.
             earned = torch.from_numpy(infos["step_rewards"]).to(config.device)  # (B, T)
             q = returns(earned, config.gamma)
-            advantage = torch.zeros(codes.shape, device=config.device)
+            advantage = torch.zeros(sampled.shape, device=config.device)
             advantage[sampled] = advantages(q, config.baseline, config.standardise).flatten()
-            log_prob = policy.log_prob(codes)
+            log_prob = _flat(joint.log_prob(policies, grids))  # (B, cells)
             loss = -(advantage * log_prob).sum() / sampled.sum()
-            row["entropy"] = -(log_prob * sampled).sum().item() / len(codes)
+            row["entropy"] = -(log_prob * sampled).sum().item() / len(sampled)
             row["policy_loss"] = loss.item()
             if config.mle_weight:
                 # With dropout, as in pretraining: few real codes are soon learnt by heart.
-                nats = policy.train().compute_loss(some(real))["nats_per_code"]
+                policy.train()
+                nats = -_flat(joint.log_prob(policies, some(real))).mean()
                 policy.eval()
                 loss = loss + config.mle_weight * nats
                 row["nats_per_code"] = nats.item()
@@ -345,10 +360,10 @@ def train(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                average_into(averaged, policy, config.ema)
+                average_into(average, policy, config.ema)
 
             if watch and (iteration % watch_every == 0):
-                row |= watch(iteration, averaged)
+                row |= watch(iteration, averages)
             history.append(row)
             if log:
                 log.row(row, envs, finished)
@@ -359,9 +374,11 @@ def train(
     finally:
         bar.close()
         envs.close()
-    result = Result(averaged.cpu(), net.cpu(), history, time.perf_counter() - start, interrupted)
+    average.cpu()
+    result = Result(averages, net.cpu(), history, time.perf_counter() - start, interrupted)
     if log:
-        nll = mean_nll(averaged, as_codes(bundle.split("test"), (height, width)))
+        test = as_grids(layout, bundle.split("test"))
+        nll = -joint.total_log_prob(averages, test).mean().item()
         log.checkpoint(bundle, result, kind, normaliser.scale, {"test_nats": nll})
     return result
 
@@ -401,13 +418,13 @@ class _Log:
             discriminator=result.discriminator,
             discriminator_input=kind,
             reward_scale=scale,
-            priors=[result.policy],
+            priors=result.policies,
             codes=bundle.codes,
             splits=bundle.manifest["splits"],
             dataset=bundle.dataset,
             recipe={"reinforce": dataclasses.asdict(self.config), "from": bundle.recipe},
             metrics=metrics | {"iterations": len(result.history), "seconds": result.seconds},
-            oracle=bundle.oracle,
+            oracles=bundle.oracles,
             features=bundle.features,
         )
 

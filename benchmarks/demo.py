@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -26,7 +27,8 @@ import ral_env
 from agents import mle, reinforce
 from benchmarks import metrics, plots
 from ral_env.bundle import Bundle
-from ral_env.nets import PixelCNN
+from ral_env.nets import PixelCNN, joint
+from ral_env.picture import to_bytes
 
 SAMPLES = 3000
 FLOOR, PRIOR, CONTINUED, COOLED, NO_REWARD, RAL = (
@@ -41,25 +43,20 @@ FLOOR, PRIOR, CONTINUED, COOLED, NO_REWARD, RAL = (
 
 @dataclass
 class Generator:
-    """A prior with a sampling temperature: what a row of the table is about."""
+    """Priors, one a level, with a sampling temperature: what a row of the table is about."""
 
-    prior: PixelCNN
+    priors: Sequence[PixelCNN]
     temperature: float = 1.0
     seconds: float = 0.0
 
-    def sample(self, count: int, seed: int) -> Tensor:
-        """int64 (count, h, w)."""
+    def sample(self, count: int, seed: int) -> list[Tensor]:
+        """int64 (count, h, w) a level."""
         generator = torch.Generator().manual_seed(seed)
-        return mle.draw(self.prior, count, generator, self.temperature, batch=500)
+        return joint.draw(self.priors, count, generator, self.temperature, batch=500)
 
-    @torch.no_grad()
-    def log_prob(self, codes: Tensor) -> np.ndarray:
+    def log_prob(self, grids: Sequence[Tensor]) -> np.ndarray:
         """log G of whole canvases at this temperature, nats: (N,)."""
-        total = []
-        for part in codes.split(500):
-            log_probs = (self.prior.logits(part) / self.temperature).log_softmax(-1)
-            total.append(log_probs.gather(-1, part.unsqueeze(-1)).sum((1, 2, 3)))
-        return torch.cat(total).numpy()
+        return joint.total_log_prob(self.priors, grids, self.temperature).numpy()
 
     def entropy(self, count: int, seed: int) -> float:
         """Nats per canvas, from its own samples."""
@@ -71,22 +68,22 @@ class Judge:
 
     def __init__(self, bundle: Bundle, seed: int):
         self.bundle, self.seed = bundle, seed
-        self.grid = bundle.layout.levels[0]
-        self.test = mle.as_codes(bundle.split("test"), self.grid)
-        self.train = mle.as_codes(bundle.split("train"), self.grid)
+        self.test = mle.as_grids(bundle.layout, bundle.split("test"))
+        self.train = mle.as_grids(bundle.layout, bundle.split("train"))
         self.reference = self.features(self.test)
         self.drawn: dict[str, np.ndarray] = {}  # features of each row's samples, by label
 
     @torch.no_grad()
-    def images(self, codes: Tensor) -> Tensor:
-        """Decoded codes (N, h, w): floats (N, 3, H, W) in [-1, 1]."""
-        return torch.cat([self.bundle.vqvae.decode([part]) for part in codes.split(500)])
+    def images(self, grids: Sequence[Tensor]) -> Tensor:
+        """Decoded codes (N, h, w) a level: floats (N, 3, H, W) in [-1, 1]."""
+        parts = zip(*(grid.split(100) for grid in grids), strict=True)
+        return torch.cat([self.bundle.vqvae.decode(part) for part in parts])
 
     @torch.no_grad()
-    def features(self, codes: Tensor) -> np.ndarray:
+    def features(self, grids: Sequence[Tensor]) -> np.ndarray:
         """Features of decoded codes: (N, F)."""
         assert self.bundle.features is not None
-        images = self.images(codes).split(500)
+        images = self.images(grids).split(500)
         return torch.cat([self.bundle.features.features(part) for part in images]).numpy()
 
     def quality(self, label: str, features: np.ndarray) -> dict[str, float]:
@@ -100,8 +97,7 @@ class Judge:
 
     def floor(self) -> dict[str, float]:
         """Real train reconstructions, in the place of samples."""
-        codes = self.train[:SAMPLES]
-        return self.quality(FLOOR, self.features(codes))
+        return self.quality(FLOOR, self.features([grid[:SAMPLES] for grid in self.train]))
 
     def measure(self, label: str, generator: Generator) -> dict[str, float]:
         """One row. Nats are per canvas."""
@@ -114,15 +110,12 @@ class Judge:
             "temperature": generator.temperature,
             "seconds": generator.seconds,
         }
-        if self.bundle.oracle is not None:
-            oracle = Generator(self.bundle.oracle)
-            oracle_log_prob = oracle.log_prob(samples)
-            row |= {
-                "NLL_oracle": float(-oracle_log_prob.mean()),
-                "reverse KL": metrics.reverse_kl(log_g, oracle_log_prob).value,
-                "forward KL": metrics.forward_kl(oracle.log_prob(self.test), held_out).value,
-                "oracle entropy": float(-oracle.log_prob(self.test).mean()),
-            }
+        if self.bundle.oracles:
+            oracle = Generator(self.bundle.oracles)
+            found = metrics.divergences(
+                log_g, oracle.log_prob(samples), held_out, oracle.log_prob(self.test)
+            )
+            row |= {name: estimate.value for name, estimate in found.items()}
         return row
 
     def against(self, control: str, label: str) -> tuple[float, float, float]:
@@ -149,27 +142,42 @@ class Arm:
     preset: str = "small"
 
 
-def train_arm(arm: Arm) -> tuple[dict[str, np.ndarray], float, list[dict[str, float]]]:
-    """Train one arm for its time: weights, seconds, and the rows of its learning curve.
+def train_arm(arm: Arm) -> tuple[list[dict[str, np.ndarray]], float, list[dict[str, float]]]:
+    """Train one arm for its time: weights a level, seconds, and the rows of its learning curve.
 
     Runs in a process of its own with one thread, beside another arm's: small nets gain nothing
     from a second thread.
     """
     torch.set_num_threads(1)
     bundle = load_bundle(arm.env)
-    grid = bundle.layout.levels[0]
-    train, validation = (mle.as_codes(bundle.split(s), grid) for s in ("train", "validation"))
+    layout = bundle.layout
+    train, validation = (mle.as_grids(layout, bundle.split(s)) for s in ("train", "validation"))
     if arm.label == CONTINUED:
-        prior = copy.deepcopy(bundle.priors[0])
+        priors = copy.deepcopy(list(bundle.priors))
         start = time.perf_counter()
         torch.manual_seed(arm.seed)
-        history = mle.fit(
-            prior, train, validation, CONTINUED_TRAINING, seed=arm.seed, seconds=arm.seconds
-        )
+        curve, nats = [], [mle.mean_nll(priors[0], validation[0]), *(
+            mle.mean_nll(priors[i], validation[i], validation[i - 1])
+            for i in range(1, len(priors))
+        )]  # fmt: skip
+        for level, prior in enumerate(priors):
+            cells = validation[level][0].numel()
+            history = mle.fit(
+                prior,
+                train[level],
+                validation[level],
+                CONTINUED_TRAINING,
+                seed=arm.seed,
+                seconds=arm.seconds * cells / layout.length,  # each code has its share
+                conditions=(train[level - 1], validation[level - 1]) if level else None,
+            )
+            before = curve[-1]["seconds"] if curve else 0.0
+            for row in history:
+                nats[level] = row["validation_nats_per_code"] * cells
+                curve.append({"seconds": before + row["seconds"], "validation NLL": sum(nats)})
         seconds = time.perf_counter() - start
-        key, length = "validation_nats_per_code", bundle.layout.length
-        curve = [{"seconds": r["seconds"], "validation NLL": r[key] * length} for r in history]
     else:
+        watched = [grid[:500] for grid in validation]
         config = dataclasses.replace(
             reinforce.PRESETS[arm.preset],
             env=arm.env,
@@ -181,7 +189,9 @@ def train_arm(arm: Arm) -> tuple[dict[str, np.ndarray], float, list[dict[str, fl
         result = reinforce.train(
             config,
             progress=arm.label == RAL,
-            watch=lambda _, policy: {"validation NLL": mle.mean_nll(policy, validation[:500])},
+            watch=lambda _, policies: {
+                "validation NLL": -joint.total_log_prob(policies, watched).mean().item()
+            },
             watch_every=20,
         )
         if result.interrupted:
@@ -190,8 +200,9 @@ def train_arm(arm: Arm) -> tuple[dict[str, np.ndarray], float, list[dict[str, fl
             raise ValueError(
                 f"seconds={arm.seconds} were over before the first policy update: give more"
             )
-        prior, seconds, curve = result.policy, result.seconds, result.history
-    return {name: value.numpy() for name, value in prior.state_dict().items()}, seconds, curve
+        priors, seconds, curve = result.policies, result.seconds, result.history
+    weights = [{name: v.numpy() for name, v in prior.state_dict().items()} for prior in priors]
+    return weights, seconds, curve
 
 
 def load_bundle(env: str) -> Bundle:
@@ -206,19 +217,20 @@ def measure_seed(
 ) -> tuple[list[dict], str]:
     """The table's six rows for one seed, and its note; the pictures go to ``out``."""
     judge = Judge(bundle, seed)
-    generators = {PRIOR: Generator(bundle.priors[0])}
+    generators = {PRIOR: Generator(bundle.priors)}
     for label, (weights, seconds, _) in trained.items():
-        prior = PixelCNN(bundle.priors[0].config).eval()
-        prior.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-        generators[label] = Generator(prior, seconds=seconds)
+        priors = copy.deepcopy(list(bundle.priors))
+        for prior, state in zip(priors, weights, strict=True):
+            prior.load_state_dict({name: torch.from_numpy(v) for name, v in state.items()})
+        generators[label] = Generator(priors, seconds=seconds)
     continued = generators[CONTINUED]
     temperature = metrics.matching_temperature(
-        lambda t: Generator(continued.prior, t).entropy(1000, seed),
+        lambda t: Generator(continued.priors, t).entropy(1000, seed),
         generators[RAL].entropy(1000, seed),
         low=0.3,
         high=2.0,
     )
-    generators[COOLED] = Generator(continued.prior, temperature, continued.seconds)
+    generators[COOLED] = Generator(continued.priors, temperature, continued.seconds)
     rows: list[dict] = [{"row": FLOOR, **judge.floor()}]
     rows += [
         {"row": label, **judge.measure(label, generators[label])}
@@ -229,7 +241,7 @@ def measure_seed(
             row["FD - control"] = judge.against(COOLED, row["row"])
     pictures(judge, generators, {label: t[2] for label, t in trained.items()}, env, seed, out)
     train = bundle.split("train")
-    samples = generators[RAL].sample(500, seed).flatten(1).numpy()
+    samples = bundle.layout.flatten(generators[RAL].sample(500, seed)).numpy()
     note = (
         f"Memorised? Codes that differ from the nearest training canvas, median: RAL "
         f"{metrics.nearest_distance(train, samples):.0f}, held-out real "
@@ -244,11 +256,11 @@ def measure_seed(
 def pictures(judge: Judge, generators: dict, curves: dict, env: str, seed: int, out: Path) -> None:
     """Sample grids, learning curves and a completion picture, as PNGs in ``out``."""
 
-    def pixels(codes: Tensor) -> np.ndarray:
-        return ((judge.images(codes) + 1) * 127.5).round().to(torch.uint8).numpy()
+    def pixels(codes: Sequence[Tensor]) -> np.ndarray:
+        return to_bytes(judge.images(codes))
 
     count = 32
-    grids = {"real, reconstructed (test)": pixels(judge.test[:count])}
+    grids = {"real, reconstructed (test)": pixels([grid[:count] for grid in judge.test])}
     for label in (PRIOR, CONTINUED, RAL):
         grids[label] = pixels(generators[label].sample(count, seed))
     plots.labelled_grids(grids, out / "samples.png")
@@ -261,31 +273,32 @@ def pictures(judge: Judge, generators: dict, curves: dict, env: str, seed: int, 
     frames = episode(env, generators[RAL], seed)
     plots.image_grid(frames, out / "episode.png", columns=len(frames), scale=1)
 
-    kept = judge.grid[0] * 3 // 8
-    originals = judge.test[:6]
-    prefix = originals.clone()
-    prefix[:, kept:] = judge.bundle.layout.empty
+    layout = judge.bundle.layout
+    kept = layout.rows * 3 // 8
+    originals = [grid[:6] for grid in judge.test]
+    prefix = layout.flatten(originals)
+    prefix[:, ~layout.head(kept)] = layout.empty
     masked = pixels(originals)
-    masked[:, :, masked.shape[2] * kept // judge.grid[0] :] = 128
-    prior = generators[RAL].prior
-    completions = [
-        pixels(prior.sample(prefix, generator=torch.Generator().manual_seed(seed + i)))
-        for i in range(4)
-    ]
+    masked[:, :, masked.shape[2] * kept // layout.rows :] = 128
+    completions = []
+    for i in range(4):
+        generator = torch.Generator().manual_seed(seed + i)
+        codes = joint.sample(generators[RAL].priors, layout.unflatten(prefix), generator=generator)
+        completions.append(pixels(codes))
     plots.completions(pixels(originals), masked, completions, out / "completion.png")
 
 
 def episode(env: str, generator: Generator, seed: int, every: int = 2) -> np.ndarray:
-    """Frames of one episode, one for each ``every`` rows of codes: uint8 (N, 3, 128, 128)."""
+    """Frames of one episode, one for each ``every`` rows of each level: uint8 (N, 3, H, W)."""
     canvas = gym.make(env, render_mode="rgb_array")
     canvas.reset(seed=seed)
-    codes = generator.sample(1, seed)[0]
     frames = [canvas.render()]
-    for row, line in enumerate(codes.tolist()):
-        for code in line:
-            canvas.step(code)
-        if (row + 1) % every == 0:
-            frames.append(canvas.render())
+    for grid in generator.sample(1, seed):
+        for row, line in enumerate(grid[0].tolist()):
+            for code in line:
+                canvas.step(code)
+            if (row + 1) % every == 0:
+                frames.append(canvas.render())
     pixels = [np.asarray(f)[::2, ::2] for f in frames]
     return np.stack(pixels).transpose(0, 3, 1, 2)
 
@@ -332,7 +345,8 @@ def command(
     """Fine-tune a shipped prior with RAL and compare it with what else the time could buy.
 
     Args:
-        env: RALDigits-v0, RALFaces32-v0 or RALOracle-v0.
+        env: an id whose bundle has a feature net: RALDigits-v0, RALFaces32-v0, RALOracle-v0,
+            RALOracle16-v0 or RALOracleTwoLevel-v0.
         seconds: given to each of RAL, the loop without reward, and continued MLE.
         seeds: runs of everything; from 2 on the table has 95 % intervals over seeds.
         out: folder of the pictures and figures; runs/demo/ENV-PRESET if not given.
@@ -373,7 +387,7 @@ def command(
             f"({'paired bootstrap' if seeds == 1 else f'Student t over {seeds} seeds'}); negative "
             "is nearer to real images. Entropy, NLL and KL in nats per canvas.",
             "",
-            table(results, bundle.oracle is not None),
+            table(results, bool(bundle.oracles)),
             "",
             notes[0],
         ]

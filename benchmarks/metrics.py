@@ -127,6 +127,33 @@ def forward_kl(log_oracle: ArrayLike, log_g: ArrayLike) -> Estimate:
     return _mean_difference("log_oracle", log_oracle, "log_g", log_g)
 
 
+def divergences(
+    log_g: ArrayLike, log_oracle: ArrayLike, real_log_g: ArrayLike, real_log_oracle: ArrayLike
+) -> dict[str, Estimate]:
+    """All that an oracle tells of a generator G, so that collapse cannot pass as progress.
+
+    ``NLL_oracle`` alone falls when G loses modes or is sampled cold; the reverse KL does not
+    reward that, and the forward KL punishes it. All are exact but for the sampling error.
+
+    Args:
+        log_g, log_oracle: log-probs (N,) of G's own samples under G and under the oracle, in nats
+            per canvas.
+        real_log_g, real_log_oracle: the same of samples of the oracle, (M,).
+
+    Returns:
+        ``entropy`` of G, ``NLL_oracle`` (paper Eq. 7), ``reverse KL`` KL(G || oracle) =
+        NLL_oracle - entropy, ``forward KL`` KL(oracle || G), and ``oracle entropy``; nats per
+        canvas.
+    """
+    return {
+        "entropy": entropy(log_g),
+        "NLL_oracle": entropy(log_oracle),  # of G's samples: a cross-entropy
+        "reverse KL": reverse_kl(log_g, log_oracle),
+        "forward KL": forward_kl(real_log_oracle, real_log_g),
+        "oracle entropy": entropy(real_log_oracle),
+    }
+
+
 def matching_temperature(
     entropy_at: Callable[[float], float],
     target: float,

@@ -202,8 +202,9 @@ def faces(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.nda
     """
     images = np.empty((count, 3, size, size), np.uint8)
     attributes = np.empty((count, len(FACE_ATTRIBUTES)), np.float32)
-    for first in range(0, count, 512):
-        index = range(first, min(first + 512, count))
+    together = max(1, 512 * 32**2 // size**2)  # as many as fit the processor's cache
+    for first in range(0, count, together):
+        index = range(first, min(first + together, count))
         drawn = [_person(np.random.default_rng([seed, i])) for i in index]
         people = {key: np.array([p[key] for p in drawn]) for key in drawn[0]}
         images[index.start : index.stop] = _paint(people, size)

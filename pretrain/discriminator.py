@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
-from agents.mle import draw
-from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN
+from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, joint
 
 
 @torch.no_grad()
@@ -18,9 +17,9 @@ def fit(
     config: PatchGANConfig,
     kind: str,
     vqvae: VQVAE,
-    prior: PixelCNN,
-    train: Tensor,
-    validation: Tensor,
+    priors: Sequence[PixelCNN],
+    train: Sequence[Tensor],
+    validation: Sequence[Tensor],
     training: DiscriminatorTraining,
     fakes: int = 4096,
     batch: int = 128,
@@ -34,8 +33,8 @@ def fit(
 
     Args:
         kind: what it sees of the codes, ``image`` or ``codes`` (:meth:`VQVAE.represent`).
-        train, validation: real codes, int64 (N, h, w).
-        fakes: canvases sampled from the prior; an eighth of them is held out.
+        train, validation: real codes, int64 (N, h, w) a level.
+        fakes: canvases sampled from the priors; an eighth of them is held out.
 
     Returns:
         The net, the reward scale (largest absolute score over held-out real and fake inputs, as
@@ -43,20 +42,25 @@ def fit(
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    sampled = draw(prior, fakes, generator)
-    fake_held_out, fake_train = sampled[: fakes // 8], sampled[fakes // 8 :]
+    sampled = joint.draw(priors, fakes, generator)
+    fake_train = [grid[fakes // 8 :] for grid in sampled]
 
-    def inputs(codes: Tensor) -> Tensor:
-        return torch.cat([vqvae.represent([part], kind) for part in codes.split(512)])
+    def inputs(grids: Sequence[Tensor]) -> Tensor:
+        parts = zip(*(grid.split(128) for grid in grids), strict=True)
+        return torch.cat([vqvae.represent(part, kind) for part in parts])
 
-    real_held_out, fake_held_out = inputs(validation), inputs(fake_held_out)
+    def some(grids: Sequence[Tensor]) -> Tensor:
+        index = torch.randint(len(grids[0]), (batch,), generator=generator)
+        return inputs([grid[index] for grid in grids])
+
+    real_held_out = inputs(validation)
+    fake_held_out = inputs([grid[: fakes // 8] for grid in sampled])
     trainer = DiscriminatorTrainer(PatchGAN(config), training)
     best, best_state, since_best, best_step = -1.0, {}, 0, 0
     for step in range(1, most_steps + 1):
-        real = train[torch.randint(len(train), (batch,), generator=generator)]
-        fake = fake_train[torch.randint(len(fake_train), (batch,), generator=generator)]
+        real, fake = some(train), some(fake_train)
         with torch.enable_grad():
-            losses = trainer.update(inputs(real), inputs(fake))
+            losses = trainer.update(real, fake)
         if step % check_every == 0:
             auc = trainer.held_out_auc(real_held_out, fake_held_out)
             if log:

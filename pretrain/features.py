@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretrain.vqvae import shifted, to_float
+from pretrain.vqvae import chunk, shifted, to_float
 from ral_env.nets import VQVAE, FeatureNet, FeatureNetConfig
 
 
@@ -64,7 +64,9 @@ def fit(
             log({"step": step + 1, "loss": loss.item()})
     net.eval()
     with torch.no_grad():
-        parts = [vqvae.decode(vqvae.encode(to_float(x))) for x in validation.split(512)]
+        parts = [
+            vqvae.decode(vqvae.encode(to_float(x))) for x in validation.split(chunk(validation))
+        ]
         output = torch.cat([net(x) for x in parts])
     if classes:
         return net, {"accuracy": (output.argmax(1) == validation_targets).float().mean().item()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from agents.discriminator import DiscriminatorTraining
 from agents.mle import MLETraining
@@ -18,74 +19,148 @@ class Recipe:
         name: of the bundle.
         source: ``faces``, ``digits``, or ``folder``: the images are given by ``--data``.
         count: procedural images to draw (faces only).
-        vqvae, prior, discriminator, features: sizes of the nets. No features, no Fréchet distance.
-        *_training: how they learn.
+        vqvae, discriminator, features: sizes of the nets. No features, no Fréchet distance.
+        priors: sizes of each level's prior, top first.
+        *_training: how they learn; ``*_trainings`` one a level.
         discriminator_input: ``image`` or ``codes``.
-        oracle: sizes of the oracle prior. If given, it learns the images' codes and the bundle's
-            real codes are its samples (paper section 5.2).
+        discriminator_steps, discriminator_batch: updates at most, canvases an update.
+        fakes: canvases that the discriminator tells from real ones.
+        oracles: sizes of the oracle's nets. If given, they learn the images' codes and the bundle's
+            real codes are their samples (paper section 5.2).
         oracle_samples: how many, split 10 : 1 : 2 into train, validation and test.
         feature_steps: updates of the feature net.
+        keep: train, validation and test codes that the bundle keeps, at most; none keeps all.
+        half: round weights to 16 bits as soon as they are trained, and store them so.
     """
 
     name: str
     source: str
     vqvae: VQVAEConfig
-    prior: PixelCNNConfig
+    priors: tuple[PixelCNNConfig, ...]
+    prior_trainings: tuple[MLETraining, ...]
     count: int = 0
     vqvae_training: VQVAETraining = field(default_factory=VQVAETraining)
-    prior_training: MLETraining = field(default_factory=MLETraining)
     discriminator: PatchGANConfig = field(default_factory=PatchGANConfig)
     discriminator_input: str = "image"
     discriminator_training: DiscriminatorTraining = field(default_factory=DiscriminatorTraining)
+    discriminator_steps: int = 2000
+    discriminator_batch: int = 128
+    fakes: int = 4096
     features: FeatureNetConfig | None = None
     feature_steps: int = 1500
-    oracle: PixelCNNConfig | None = None
-    oracle_training: MLETraining = field(default_factory=MLETraining)
+    oracles: tuple[PixelCNNConfig, ...] = ()
+    oracle_trainings: tuple[MLETraining, ...] = ()
     oracle_samples: int = 0
+    keep: tuple[int, int, int] | None = None
+    half: bool = False
 
 
-# What sees the difference at this size: codebook vectors, a density ratio, a little augmentation.
-_SMALL_DISCRIMINATOR = {
-    "discriminator": PatchGANConfig(16, hidden=32, layers=2, plain_layers=1, dropout=0.1,
-                                    global_head=True),
-    "discriminator_input": "codes",
-    "discriminator_training": DiscriminatorTraining(
-        loss="logistic", learning_rate=1e-3, r1=0.1, shift=1, drop=0.05
-    ),
-}  # fmt: skip
+def _small_discriminator(channels: int = 16) -> dict[str, Any]:
+    """What sees the difference at this size: codebook vectors, a density ratio, a little
+    augmentation."""
+    return {
+        "discriminator": PatchGANConfig(
+            channels, hidden=32, layers=2, plain_layers=1, dropout=0.1, global_head=True
+        ),
+        "discriminator_input": "codes",
+        "discriminator_training": DiscriminatorTraining(
+            loss="logistic", learning_rate=1e-3, r1=0.1, shift=1, drop=0.05
+        ),
+    }
+
+
 _SMALL_VQVAE = VQVAEConfig(32, hidden=48, residual=32, layers=2, num_codes=64, code_dim=16)
+
+
+def _map_of_4(image_size: int, hidden: int = 64) -> PatchGANConfig:
+    """The paper's discriminator at 128 pixels has 5 strided convolutions and a 4x4 map; at other
+    sizes as many as keep the map 4x4."""
+    return PatchGANConfig(hidden=hidden, layers=(image_size // 4).bit_length() - 1)
+
+
+def _level(
+    grid: int,
+    hidden: int,
+    layers: int,
+    attention: int = 0,
+    output: int = 0,
+    *,
+    num_codes: int = 512,
+    dropout: float = 0.1,
+    condition: int = 0,
+) -> PixelCNNConfig:
+    """A prior in the order of the supplement's tables; ``condition``: layers of its stack over the
+    level above, which has half as many rows."""
+    above = (grid // 2, grid // 2) if condition else None
+    return PixelCNNConfig((grid, grid), num_codes, hidden, hidden, layers, attention, 5, dropout,
+                          output, condition, above)  # fmt: skip
+
+
+def _mle(batch: int, steps: int) -> MLETraining:
+    # Learning rates of pretraining are ours: the paper gives none.
+    return MLETraining(steps=steps, batch=batch, learning_rate=3e-4)
 
 
 def _paper(
     name: str,
     image_size: int,
-    grid: int,
     layers: int,
-    hidden: int,
-    prior_layers: int,
-    attention: int,
-    output: int,
-    batch: int,
-    steps: int,
-    num_codes: int = 512,
+    *levels: tuple[PixelCNNConfig, MLETraining],
     vqvae_steps: int = 156_250,
-    oracle: PixelCNNConfig | None = None,
+    oracle: tuple[PixelCNNConfig, MLETraining] | None = None,
 ) -> Recipe:
-    """A single-level row of the supplement's tables. Discriminator: 5 strided convolutions of the
-    paper at 128 pixels, fewer for smaller images so that the map stays 4x4."""
+    """A row of the supplement's Tables 4-10."""
+    num_codes = levels[0][0].num_codes
     return Recipe(
         name=name,
         source="folder",
-        vqvae=VQVAEConfig(image_size, 128, 64, layers, num_codes, 64),
+        vqvae=VQVAEConfig(image_size, 128, 64, layers, num_codes, 64, len(levels)),
         vqvae_training=VQVAETraining(steps=vqvae_steps, batch=128, beta=0.25),
-        prior=PixelCNNConfig((grid, grid), num_codes, hidden, hidden, prior_layers,
-                             attention, 5, 0.1, output),
-        prior_training=MLETraining(steps=steps, batch=batch, learning_rate=3e-4),
-        discriminator=PatchGANConfig(layers=(image_size // 4).bit_length() - 1),
-        oracle=oracle,
-        oracle_training=MLETraining(steps=90_039, batch=1024, learning_rate=3e-4),
+        priors=tuple(config for config, _ in levels),
+        prior_trainings=tuple(training for _, training in levels),
+        discriminator=_map_of_4(image_size),
+        oracles=(oracle[0],) if oracle else (),
+        oracle_trainings=(oracle[1],) if oracle else (),
         oracle_samples=200_000 if oracle else 0,
-    )  # fmt: skip
+    )
+
+
+def _stand_in(
+    name: str,
+    vqvae: VQVAEConfig,
+    *levels: tuple[PixelCNNConfig, MLETraining],
+    count: int,
+    vqvae_training: VQVAETraining,
+    keep: tuple[int, int, int],
+    fakes: int,
+    batch: int,
+    steps: int,
+) -> Recipe:
+    """Procedural faces in the shape of a paper's experiment, whose id runs on it until a bundle of
+    the named images is there. Small: it ships."""
+    return Recipe(
+        name=name,
+        source="faces",
+        count=count,
+        vqvae=vqvae,
+        vqvae_training=vqvae_training,
+        priors=tuple(config for config, _ in levels),
+        prior_trainings=tuple(training for _, training in levels),
+        discriminator=_map_of_4(vqvae.image_size, hidden=8),
+        discriminator_training=DiscriminatorTraining(
+            loss="logistic", learning_rate=5e-4, r1=0.1, shift=vqvae.image_size // 32
+        ),
+        discriminator_steps=steps,
+        discriminator_batch=batch,
+        fakes=fakes,
+        keep=keep,
+        half=True,
+    )
+
+
+def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> MLETraining:
+    return MLETraining(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99,
+                       validate_every=max(1, steps // 10))  # fmt: skip
 
 
 RECIPES: dict[str, Recipe] = {
@@ -97,11 +172,11 @@ RECIPES: dict[str, Recipe] = {
             vqvae=_SMALL_VQVAE,
             vqvae_training=VQVAETraining(steps=2000, batch=64, shift=2),
             # 1,200 images are few: more dropout than the paper's 0.1, weight decay, an average.
-            prior=PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.3, 1),
-            prior_training=MLETraining(steps=3000, batch=64, weight_decay=1e-2, ema=0.99,
-                                       validate_every=100, patience=8),
+            priors=(PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.3, 1),),
+            prior_trainings=(MLETraining(steps=3000, batch=64, weight_decay=1e-2, ema=0.99,
+                                         validate_every=100, patience=8),),
             features=FeatureNetConfig(hidden=12, outputs=10, name="digit classes, 32-d"),
-            **_SMALL_DISCRIMINATOR,
+            **_small_discriminator(),
         ),
         Recipe(
             name="faces32",
@@ -109,35 +184,117 @@ RECIPES: dict[str, Recipe] = {
             count=20_000,
             vqvae=_SMALL_VQVAE,
             vqvae_training=VQVAETraining(steps=2500, batch=96),
-            prior=PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.1, 1),
-            prior_training=MLETraining(steps=6000, batch=128, ema=0.99, validate_every=300),
+            priors=(PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.1, 1),),
+            prior_trainings=(MLETraining(steps=6000, batch=128, ema=0.99, validate_every=300),),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
-            **_SMALL_DISCRIMINATOR,
+            **_small_discriminator(),
         ),
+        # Oracles attend to the whole past; the priors see three cells (and the level above), so
+        # that there is something to gain: see benchmarks/README.md for how much.
         Recipe(
             name="oracle",
             source="faces",
             count=20_000,
             vqvae=_SMALL_VQVAE,
             vqvae_training=VQVAETraining(steps=2500, batch=96),
-            # The oracle attends to the whole past; the prior sees three cells, so that there is
-            # something to gain (reverse KL 1.6 times the forward KL before any RL).
-            oracle=PixelCNNConfig((8, 8), 64, 32, 32, 4, 2, 5, 0.05, 1),
-            oracle_training=MLETraining(steps=4000, batch=64, ema=0.99, validate_every=400),
+            oracles=(PixelCNNConfig((8, 8), 64, 32, 32, 4, 2, 5, 0.05, 1),),
+            oracle_trainings=(MLETraining(steps=4000, batch=64, ema=0.99, validate_every=400),),
             oracle_samples=15_600,
-            prior=PixelCNNConfig((8, 8), 64, 12, 12, 1, 0, 5, 0.0, 1),
-            prior_training=MLETraining(steps=10_000, batch=128, learning_rate=4e-3, ema=0.99,
-                                       validate_every=500),
+            priors=(PixelCNNConfig((8, 8), 64, 12, 12, 1, 0, 5, 0.0, 1),),
+            prior_trainings=(_quick(128, 10_000, 4e-3),),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
-            **_SMALL_DISCRIMINATOR,
+            **_small_discriminator(),
         ),
-        # Supplement Tables 4-7, one level. Learning rates of pretraining are ours: none is given.
-        _paper("celeba64", 64, 8, 3, 128, 5, 0, 5, 1024, 19_531, num_codes=128),
-        _paper("celeba64-oracle", 64, 8, 3, 128, 5, 0, 5, 1024, 19_531, num_codes=128,
-               oracle=PixelCNNConfig((8, 8), 128, 256, 256, 5, 0, 5, 0.1, 5)),
-        _paper("bedroom64", 64, 8, 3, 512, 20, 0, 5, 1536, 97_656, vqvae_steps=234_375),
-        _paper("bedroom64fine", 64, 16, 2, 512, 20, 8, 20, 480, 31_250, vqvae_steps=234_375),
-        _paper("celeba128top", 128, 16, 3, 512, 20, 8, 20, 480, 41_666),
-        _paper("bedroom128top", 128, 16, 3, 512, 20, 8, 20, 480, 41_666),
+        Recipe(
+            name="oracle16",
+            source="faces",
+            count=12_000,
+            vqvae=VQVAEConfig(64, hidden=32, residual=24, layers=2, num_codes=64, code_dim=16),
+            vqvae_training=VQVAETraining(steps=1000, batch=48),
+            oracles=(_level(16, 32, 4, 2, 1, num_codes=64, dropout=0.05),),
+            oracle_trainings=(_quick(32, 2500, 2e-3),),
+            oracle_samples=13_000,
+            priors=(_level(16, 12, 1, 0, 1, num_codes=64, dropout=0.0),),
+            prior_trainings=(_quick(64, 4000, 4e-3),),
+            features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
+            feature_steps=600,
+            discriminator_steps=1000,
+            keep=(3000, 500, 1500),
+            half=True,
+            **_small_discriminator(),
+        ),
+        Recipe(
+            name="oracle-two-level",
+            source="faces",
+            count=12_000,
+            vqvae=VQVAEConfig(64, 32, 24, layers=2, num_codes=64, code_dim=16, levels=2),
+            vqvae_training=VQVAETraining(steps=1000, batch=48),
+            oracles=(_level(8, 32, 4, 2, 1, num_codes=64, dropout=0.05),
+                     _level(16, 32, 4, 2, 1, num_codes=64, dropout=0.05, condition=2)),
+            oracle_trainings=(_quick(64, 2500, 2e-3), _quick(32, 2000, 2e-3)),
+            oracle_samples=13_000,
+            priors=(_level(8, 12, 1, 0, 1, num_codes=64, dropout=0.0),
+                    _level(16, 12, 1, 0, 1, num_codes=64, dropout=0.0, condition=1)),
+            prior_trainings=(_quick(128, 4000, 4e-3), _quick(64, 3000, 4e-3)),
+            features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
+            feature_steps=600,
+            discriminator_steps=1000,
+            keep=(2500, 500, 1500),
+            half=True,
+            **_small_discriminator(32),
+        ),
+        _stand_in("faces64", VQVAEConfig(64, 32, 24, 3, 128, 16),
+                  (_level(8, 32, 3, 0, 1, num_codes=128), _quick(64, 2000)),
+                  count=9000, vqvae_training=VQVAETraining(steps=1000, batch=48),
+                  keep=(4000, 500, 500), fakes=2048, batch=64, steps=400),
+        _stand_in("faces64wide", VQVAEConfig(64, 32, 24, 3, 512, 16),
+                  (_level(8, 32, 3, 0, 1), _quick(64, 1500)),
+                  count=9000, vqvae_training=VQVAETraining(steps=1000, batch=48),
+                  keep=(3000, 300, 300), fakes=2048, batch=64, steps=400),
+        _stand_in("faces64fine", VQVAEConfig(64, 32, 24, 2, 512, 16),
+                  (_level(16, 32, 3, 1, 1), _quick(32, 1000)),
+                  count=6000, vqvae_training=VQVAETraining(steps=700, batch=48),
+                  keep=(600, 150, 150), fakes=1024, batch=64, steps=400),
+        _stand_in("faces128top", VQVAEConfig(128, 32, 24, 3, 512, 16),
+                  (_level(16, 32, 3, 1, 1), _quick(32, 1000)),
+                  count=3000, vqvae_training=VQVAETraining(steps=800, batch=24),
+                  keep=(600, 150, 150), fakes=1024, batch=32, steps=300),
+        _stand_in("faces128", VQVAEConfig(128, 32, 24, 2, 512, 16, levels=2),
+                  (_level(16, 32, 3, 1, 1), _quick(32, 1000)),
+                  (_level(32, 32, 2, 0, 0, condition=2), _quick(8, 1000)),
+                  count=3000, vqvae_training=VQVAETraining(steps=900, batch=24),
+                  keep=(200, 50, 50), fakes=1024, batch=32, steps=300),
+        _stand_in("faces256", VQVAEConfig(256, 24, 16, 2, 512, 16, levels=2),
+                  (_level(32, 24, 3, 0, 1), _quick(8, 800)),
+                  (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 400)),
+                  count=1000, vqvae_training=VQVAETraining(steps=600, batch=8),
+                  keep=(40, 12, 12), fakes=300, batch=16, steps=150),
+        _stand_in("faces512", VQVAEConfig(512, 24, 16, 3, 512, 16, levels=2),
+                  (_level(32, 24, 3, 0, 1), _quick(8, 800)),
+                  (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 400)),
+                  count=500, vqvae_training=VQVAETraining(steps=500, batch=6),
+                  keep=(40, 12, 12), fakes=200, batch=8, steps=100),
+        # The paper's own, supplement Tables 4-10.
+        _paper("celeba64", 64, 3, (_level(8, 128, 5, 0, 5, num_codes=128), _mle(1024, 19_531))),
+        _paper("celeba64-oracle", 64, 3,
+               (_level(8, 128, 5, 0, 5, num_codes=128), _mle(1024, 19_531)),
+               oracle=(_level(8, 256, 5, 0, 5, num_codes=128), _mle(1024, 90_039))),
+        _paper("bedroom64", 64, 3, (_level(8, 512, 20, 0, 5), _mle(1536, 97_656)),
+               vqvae_steps=234_375),
+        _paper("bedroom64fine", 64, 2, (_level(16, 512, 20, 8, 20), _mle(480, 31_250)),
+               vqvae_steps=234_375),
+        *(_paper(f"{images}128top", 128, 3, (_level(16, 512, 20, 8, 20), _mle(480, 41_666)))
+          for images in ("celeba", "bedroom")),
+        *(_paper(f"{images}128", 128, 2,
+                 (_level(16, 512, 20, 8, 20), _mle(480, 166_664)),
+                 (_level(32, 512, 20, condition=20), _mle(128, 156_250)))
+          for images in ("celeba", "bedroom")),
+        _paper("celeba256", 256, 2,
+               (_level(32, 512, 20, 0, 20), _mle(128, 187_500)),
+               (_level(64, 128, 16, condition=20), _mle(128, 125_000))),
+        _paper("celebahq512", 512, 3,
+               (_level(32, 512, 20, 0, 20), _mle(128, 20_625)),
+               (_level(64, 128, 16, condition=20), _mle(128, 42_187)),
+               vqvae_steps=23_437),
     )
 }  # fmt: skip

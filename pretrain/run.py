@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,10 @@ from agents import mle
 from pretrain import data, discriminator, features, vqvae
 from pretrain.recipes import RECIPES, Recipe
 from ral_env import bundle
-from ral_env.nets import PixelCNN, PixelCNNConfig
+from ral_env.layout import CodeLayout
+from ral_env.nets import PixelCNN, PixelCNNConfig, joint
+
+Codes = dict[str, list[Tensor]]  # split -> int64 grids (N, h, w), one a level
 
 
 def _show(stage: str, total: int):
@@ -34,21 +38,45 @@ def _show(stage: str, total: int):
     return bar, rows, log
 
 
-def _fit_prior(
-    stage: str, config: PixelCNNConfig, codes: dict[str, Tensor], training: mle.MLETraining, seed
-) -> tuple[PixelCNN, list[dict[str, float]]]:
-    torch.manual_seed(seed)
-    prior = PixelCNN(config)
-    bar, rows, log = _show(stage, training.steps)
-    with bar:
-        mle.fit(prior, codes["train"], codes["validation"], training, seed=seed, log=log)
-    return prior, rows
+def _rounded(net: Any, half: bool) -> Any:
+    """What will be loaded again, so that every later stage and figure is of that net."""
+    return net.half().float() if half else net
 
 
-def unigram_nats(codes: dict[str, Tensor], num_codes: int) -> float:
+def _fit_priors(
+    stage: str,
+    configs: Sequence[PixelCNNConfig],
+    codes: Codes,
+    trainings: Sequence[mle.MLETraining],
+    seed: int,
+    half: bool,
+) -> tuple[list[PixelCNN], list[list[dict[str, float]]]]:
+    """A prior a level, each by itself, and their learning curves."""
+    priors, curves = [], []
+    for level, (config, training) in enumerate(zip(configs, trainings, strict=True)):
+        torch.manual_seed(seed)
+        prior = PixelCNN(config)
+        train, validation = codes["train"], codes["validation"]
+        bar, rows, log = _show(f"{stage} {level}" if len(configs) > 1 else stage, training.steps)
+        with bar:
+            mle.fit(
+                prior,
+                train[level],
+                validation[level],
+                training,
+                seed=seed,
+                log=log,
+                conditions=(train[level - 1], validation[level - 1]) if level else None,
+            )
+        priors.append(_rounded(prior, half))
+        curves.append(rows)
+    return priors, curves
+
+
+def unigram_nats(train: Tensor, validation: Tensor, num_codes: int) -> float:
     """Nats per code of the validation codes under the train codes' frequencies: a baseline."""
-    counts = torch.bincount(codes["train"].flatten(), minlength=num_codes) + 1
-    return -(counts / counts.sum()).log()[codes["validation"]].mean().item()
+    counts = torch.bincount(train.flatten(), minlength=num_codes) + 1
+    return -(counts / counts.sum()).log()[validation].mean().item()
 
 
 def pretrain(
@@ -85,12 +113,13 @@ def pretrain(
         net, _ = vqvae.fit(
             recipe.vqvae, pixels["train"], pixels["validation"], recipe.vqvae_training, seed, log
         )
+    net = _rounded(net, recipe.half)
+    layout = CodeLayout(recipe.vqvae.grids, recipe.vqvae.num_codes)
     flat = {name: vqvae.extract(net, part) for name, part in pixels.items()}
-    grid = recipe.prior.grid
-    codes = {name: mle.as_codes(part, grid) for name, part in flat.items()}
+    codes: Codes = {name: mle.as_grids(layout, part) for name, part in flat.items()}
     metrics: dict = {
         "reconstruction": vqvae_rows[-1]["reconstruction"],
-        "codebook": vqvae.usage(flat["train"], recipe.vqvae.num_codes),
+        "codebook": vqvae.usage(flat["train"], recipe.vqvae),
     }
 
     feature_net = None
@@ -110,67 +139,87 @@ def pretrain(
             seed=seed,
             log=log,
         )
+        feature_net = _rounded(feature_net, recipe.half)
         bar.close()
         print("features", metrics["features"])
 
-    oracle, dataset = None, images.name
-    if recipe.oracle is not None:
-        oracle, oracle_rows = _fit_prior(
-            "oracle", recipe.oracle, codes, recipe.oracle_training, seed
+    oracles, dataset = [], images.name
+    if recipe.oracles:
+        oracles, curves = _fit_priors(
+            "oracle", recipe.oracles, codes, recipe.oracle_trainings, seed, recipe.half
         )
         generator = torch.Generator().manual_seed(seed + 1)
-        sampled = mle.draw(oracle, recipe.oracle_samples, generator)
-        train, validation = (recipe.oracle_samples * n // 13 for n in (10, 11))
+        sampled = joint.draw(oracles, recipe.oracle_samples, generator)
+        edges = [recipe.oracle_samples * n // 13 for n in (0, 10, 11, 13)]
         codes = {
-            "train": sampled[:train],
-            "validation": sampled[train:validation],
-            "test": sampled[validation:],
+            name: [grid[a:b] for grid in sampled]
+            for name, a, b in zip(bundle.SPLITS, edges[:-1], edges[1:], strict=True)
         }
-        entropy = mle.mean_nll(oracle, codes["test"])
-        metrics["oracle"] = {"entropy": entropy, "curve": oracle_rows}
+        entropy = -joint.total_log_prob(oracles, codes["test"]).mean().item()
+        metrics["oracle"] = {"entropy": entropy, "curves": curves}
         dataset = f"samples of an oracle prior of {images.name}"
 
-    prior, prior_rows = _fit_prior("prior", recipe.prior, codes, recipe.prior_training, seed)
-    metrics["prior"] = {
-        "validation_nats_per_code": min(r["validation_nats_per_code"] for r in prior_rows),
-        "test_nats": mle.mean_nll(prior, codes["test"]),
-        "unigram_nats_per_code": unigram_nats(codes, recipe.vqvae.num_codes),
-        "curve": prior_rows,
+    priors, curves = _fit_priors(
+        "prior", recipe.priors, codes, recipe.prior_trainings, seed, recipe.half
+    )
+    best = [min(row["validation_nats_per_code"] for row in rows) for rows in curves]
+    unigram = [
+        unigram_nats(train, validation, layout.num_codes)
+        for train, validation in zip(codes["train"], codes["validation"], strict=True)
+    ]
+    metrics["priors"] = {
+        "validation_nats_per_code": best,
+        "unigram_nats_per_code": unigram,
+        "test_nats": -joint.total_log_prob(priors, codes["test"]).mean().item(),
+        "curves": curves,
     }
-    print("prior", {k: v for k, v in metrics["prior"].items() if k != "curve"})
+    print("priors", {k: v for k, v in metrics["priors"].items() if k != "curves"})
 
-    bar, _, log = _show("discriminator", 2000)
+    bar, _, log = _show("discriminator", recipe.discriminator_steps)
     with bar:
         judge, scale, metrics["discriminator"] = discriminator.fit(
             recipe.discriminator,
             recipe.discriminator_input,
             net,
-            prior,
+            priors,
             codes["train"],
             codes["validation"],
             recipe.discriminator_training,
+            fakes=recipe.fakes,
+            batch=recipe.discriminator_batch,
+            most_steps=recipe.discriminator_steps,
             seed=seed,
             log=log,
         )
     metrics["seconds"] = time.perf_counter() - start
 
-    order = ("train", "validation", "test")
-    ends = np.cumsum([len(codes[name]) for name in order]).tolist()
+    if recipe.keep:
+        for name, most in zip(bundle.SPLITS, recipe.keep, strict=True):
+            codes[name] = [grid[:most] for grid in codes[name]]
+    sizes = [len(codes[name][0]) for name in bundle.SPLITS]
+    ends = np.cumsum(sizes).tolist()
     return bundle.save(
         out,
         vqvae=net,
         discriminator=judge,
         discriminator_input=recipe.discriminator_input,
         reward_scale=scale,
-        priors=[prior],
-        codes=[torch.cat([codes[name] for name in order]).numpy()],
-        splits={name: [end - len(codes[name]), end] for name, end in zip(order, ends, strict=True)},
+        priors=priors,
+        codes=[
+            torch.cat(level).numpy()
+            for level in zip(*(codes[name] for name in bundle.SPLITS), strict=True)
+        ],
+        splits={
+            name: [end - size, end]
+            for name, size, end in zip(bundle.SPLITS, sizes, ends, strict=True)
+        },
         dataset=dataset,
         recipe={"command": f"ral pretrain --recipe {recipe.name} --seed {seed}"}
         | json.loads(json.dumps(dataclasses.asdict(recipe))),
         metrics=metrics,
-        oracle=oracle,
+        oracles=oracles,
         features=feature_net,
+        half=recipe.half,
     )
 
 

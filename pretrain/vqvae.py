@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,25 +55,40 @@ def shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     )
 
 
+def chunk(images: Tensor) -> int:
+    """Images (N, 3, S, S) that a pass without gradient takes at a time: 512 of 32 pixels."""
+    return max(8, 2**19 // images[0, 0].numel())
+
+
 @torch.no_grad()
-def extract(vqvae: VQVAE, images: Tensor, batch: int = 512) -> np.ndarray:
+def extract(vqvae: VQVAE, images: Tensor) -> np.ndarray:
     """Stage 2's data: uint8 images (N, 3, S, S) to flat codes (N, length), int64, top first."""
     vqvae.eval()
     parts = [
         torch.cat([grid.flatten(1) for grid in vqvae.encode(to_float(part))], 1)
-        for part in images.split(batch)
+        for part in images.split(chunk(images))
     ]
     return torch.cat(parts).numpy()
 
 
-def usage(codes: np.ndarray, num_codes: int) -> dict[str, float]:
-    """Codebook usage: ``perplexity`` (exp of the entropy of code frequencies) and ``used``."""
-    share = np.bincount(codes.ravel(), minlength=num_codes) / codes.size
-    nonzero = share[share > 0]
-    return {
-        "perplexity": float(np.exp(-(nonzero * np.log(nonzero)).sum())),
-        "used": len(nonzero),
-    }
+def usage(codes: np.ndarray, config: VQVAEConfig) -> dict[str, float]:
+    """How well flat codes (N, length) use the codebooks.
+
+    Returns:
+        ``perplexity`` (exp of the entropy of code frequencies) and ``used``; for finer levels of a
+        hierarchy ``perplexity_1``, ``used_1``, and so on.
+    """
+    found: dict[str, float] = {}
+    first = 0
+    for level, (height, width) in enumerate(config.grids):
+        part = codes[:, first : first + height * width]
+        first += height * width
+        share = np.bincount(part.ravel(), minlength=config.num_codes) / part.size
+        nonzero = share[share > 0]
+        suffix = f"_{level}" if level else ""
+        found[f"perplexity{suffix}"] = float(np.exp(-(nonzero * np.log(nonzero)).sum()))
+        found[f"used{suffix}"] = len(nonzero)
+    return found
 
 
 def fit(
@@ -90,46 +106,56 @@ def fit(
         validation images, pixels in [-1, 1]), ``perplexity`` and ``used`` (codes, of the same).
     """
     # The library keeps the moving averages, k-means start and dead-code revival; our net keeps
-    # just the codebook that comes out.
+    # just the codebooks that come out.
     from vector_quantize_pytorch import VectorQuantize
 
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     vqvae = VQVAE(config)
-    quantise = VectorQuantize(
-        dim=config.code_dim,
-        codebook_size=config.num_codes,
-        decay=training.decay,
-        commitment_weight=training.beta,
-        rotation_trick=False,
-        kmeans_init=True,
-        threshold_ema_dead_code=training.revive_below,
-        accept_image_fmap=True,
-    )
+    quantisers: list[Any] = [
+        VectorQuantize(
+            dim=config.code_dim,
+            codebook_size=config.num_codes,
+            decay=training.decay,
+            commitment_weight=training.beta,
+            rotation_trick=False,
+            kmeans_init=True,
+            threshold_ema_dead_code=training.revive_below,
+            accept_image_fmap=True,
+        )
+        for _ in range(config.levels)
+    ]
     optimizer = torch.optim.Adam(vqvae.parameters(), lr=training.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
     every = max(1, training.steps // 10)
     start, history = time.perf_counter(), []
     for step in range(1, training.steps + 1):
         vqvae.train()
-        quantise.train()
+        commitments: list[Tensor] = []
+
+        def nearest(level: int, vectors: Tensor, commitments: list[Tensor] = commitments) -> Tensor:
+            quantised, _, commitment = quantisers[level](vectors)
+            commitments.append(commitment)
+            return quantised
+
         index = torch.randint(len(images), (training.batch,), generator=generator)
         batch = to_float(shifted(images[index], training.shift, generator))
-        quantised, _, commitment = quantise(vqvae.encode_vectors(batch))
-        loss = F.mse_loss(vqvae.decode_vectors(quantised), batch) + commitment
+        decoded = vqvae.decode_vectors(vqvae.quantise(batch, nearest))
+        loss = F.mse_loss(decoded, batch) + torch.stack(commitments).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         if step % every == 0 or step == training.steps:
-            vqvae.codebook.copy_(quantise.codebook.detach())
+            books = [quantiser.codebook.detach() for quantiser in quantisers]
+            vqvae.codebooks.copy_(torch.stack(books))
             codes = extract(vqvae, validation)
             history.append(
                 {
                     "step": step,
                     "seconds": time.perf_counter() - start,
                     "reconstruction": reconstruction_error(vqvae, validation),
-                    **usage(codes, config.num_codes),
+                    **usage(codes, config),
                 }
             )
             if log:
@@ -139,11 +165,11 @@ def fit(
 
 
 @torch.no_grad()
-def reconstruction_error(vqvae: VQVAE, images: Tensor, batch: int = 512) -> float:
+def reconstruction_error(vqvae: VQVAE, images: Tensor) -> float:
     """Mean squared error of U(E(x)) over uint8 images, pixels in [-1, 1]."""
     vqvae.eval()
     total = 0.0
-    for part in images.split(batch):
+    for part in images.split(chunk(images)):
         x = to_float(part)
         total += F.mse_loss(vqvae.decode(vqvae.encode(x)), x).item() * len(part)
     return total / len(images)

@@ -6,19 +6,20 @@ Importing this package registers every environment id with Gymnasium and loads n
 
 from gymnasium.envs.registration import register
 
+from ral_env.tasks import TASKS
+
 __version__ = "0.1.0"
 
-# id -> the bundle that it runs on
-ENVIRONMENTS = {
-    "RALFaces32-v0": "faces32",
-    "RALDigits-v0": "digits",
-    "RALOracle-v0": "oracle",
-}
 
-for _id, _bundle in ENVIRONMENTS.items():
+class StandInWarning(UserWarning):
+    """An id runs on a stand-in: no bundle that was trained on the images it is named after."""
+
+
+# The last id is for bundles of any shape: gymnasium.make("RALBundle-v0", bundle="PATH or NAME").
+for _id in (*TASKS, "RALBundle-v0"):
     register(
         id=_id,
         entry_point="ral_env.env:LatentCanvasEnv",
         vector_entry_point="ral_env.vector:LatentCanvasVectorEnv",
-        kwargs={"bundle": _bundle},
+        kwargs={"task": _id} if _id in TASKS else {},
     )

@@ -2,8 +2,8 @@
 
 ``manifest.json`` names the data set, the recipe, the nets' configs, and the SHA-256 of every other
 file: ``vqvae.safetensors``, ``discriminator.safetensors``, ``prior_<level>.safetensors`` (top is
-0), ``codes.npy`` (flat real codes) and, where there is one, ``oracle.safetensors`` (the true
-distribution of a synthetic experiment) and ``features.safetensors`` (a metric's feature net).
+0), ``codes.npy`` (flat real codes) and, where there are any, ``oracle_<level>.safetensors`` (the
+true distribution of a synthetic experiment) and ``features.safetensors`` (a metric's feature net).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -39,8 +40,9 @@ from ral_env.nets import (
     PixelCNNConfig,
     VQVAEConfig,
 )
+from ral_env.tasks import Task
 
-FORMAT = 1
+FORMAT = 2
 SHIPPED = Path(__file__).parent / "bundles"
 SPLITS = ("train", "validation", "test")
 KINDS: dict[str, tuple[type[nn.Module], type]] = {
@@ -97,6 +99,7 @@ class Bundle:
         dataset: what the nets were trained on.
         recipe: the settings that made it.
         layout: the code grids.
+        image_size: side of the square image, in pixels.
         discriminator_input: ``"image"``, or ``"codes"`` for codebook vectors on the finest grid.
         reward_scale: divides the discriminator's scores before they are clamped to [-1, 1].
     """
@@ -109,6 +112,7 @@ class Bundle:
         self.layout = CodeLayout(
             _tuples(manifest["layout"]["levels"]), manifest["layout"]["num_codes"]
         )
+        self.image_size: int = manifest["configs"]["vqvae"]["image_size"]
         self.discriminator_input: str = manifest["discriminator"]["input"]
         self.reward_scale = float(manifest["discriminator"]["reward_scale"])
 
@@ -135,9 +139,9 @@ class Bundle:
         return tuple(self._net(stem) for stem in self._stems() if stem.startswith("prior"))
 
     @cached_property
-    def oracle(self) -> PixelCNN | None:
-        """The true distribution of the codes, where it is known."""
-        return self._net("oracle") if self.manifest["configs"]["oracle"] else None
+    def oracles(self) -> tuple[PixelCNN, ...]:
+        """The true distribution of the codes, one net a level, top first; empty if not known."""
+        return tuple(self._net(stem) for stem in self._stems() if stem.startswith("oracle"))
 
     @cached_property
     def features(self) -> FeatureNet | None:
@@ -174,15 +178,17 @@ class Bundle:
     def _stems(self) -> list[str]:
         """The nets, by their files' names; what precedes an underscore is a key of ``KINDS``."""
         configs = self.manifest["configs"]
-        priors = [f"prior_{level}" for level in range(len(configs["priors"]))]
-        return ["vqvae", "discriminator", *priors] + [
-            name for name in ("oracle", "features") if configs[name]
+        levels = [
+            f"{kind}_{level}"
+            for kind in ("prior", "oracle")
+            for level in range(len(configs[f"{kind}s"]))
         ]
+        return ["vqvae", "discriminator", *levels, *(["features"] if configs["features"] else [])]
 
     def _config(self, stem: str) -> Any:
         kind, _, level = stem.partition("_")
         configs = self.manifest["configs"]
-        values = configs["priors"][int(level)] if level else configs[stem]
+        values = configs[f"{kind}s"][int(level)] if level else configs[stem]
         return KINDS[kind][1](**{key: _tuples(value) for key, value in values.items()})
 
     def _build(self, stem: str) -> Any:
@@ -225,13 +231,14 @@ class Bundle:
         vqvae, discriminator = self._config("vqvae"), self._config("discriminator")
         if (vqvae.grids, vqvae.num_codes) != (levels, num_codes):
             raise BundleError(manifest, f"{self.layout} does not fit the VQ-VAE's {vqvae}")
-        priors = [self._config(stem) for stem in self._stems() if stem.startswith("prior")]
-        if [(prior.grid, prior.num_codes) for prior in priors] != [(g, num_codes) for g in levels]:
-            raise BundleError(manifest, f"{self.layout} does not fit the priors' {priors}")
-        if "oracle" in self._stems():
-            oracle = self._config("oracle")
-            if ((oracle.grid, oracle.num_codes),) != tuple((g, num_codes) for g in levels):
-                raise BundleError(manifest, f"{self.layout} does not fit the oracle's {oracle}")
+        above = [None, *levels[:-1]]  # what each level's net is conditioned on
+        for kind in ("prior", "oracle"):
+            nets = [self._config(stem) for stem in self._stems() if stem.startswith(kind)]
+            fits = [(n.grid, n.num_codes, n.condition_grid) for n in nets] == [
+                (grid, num_codes, condition) for grid, condition in zip(levels, above, strict=True)
+            ]
+            if not fits and (nets or kind == "prior"):
+                raise BundleError(manifest, f"{self.layout} does not fit the {kind}s' {nets}")
         channels = {"image": 3, "codes": vqvae.code_dim * len(levels)}
         if discriminator.in_channels != channels.get(self.discriminator_input):
             raise BundleError(
@@ -274,6 +281,62 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
         f"no bundle {text!r} (no manifest.json in {searched}). {hint} "
         "`ral pretrain` makes a bundle; reinstalling ral-env brings the shipped ones back."
     )
+
+
+def choose(task: Task) -> tuple[str, bool]:
+    """Name of the bundle that an id runs on unless told otherwise, and whether it stands in."""
+    there = any((root / task.bundle / "manifest.json").is_file() for root in (SHIPPED, home()))
+    return (task.bundle, False) if there or not task.stand_in else (task.stand_in, True)
+
+
+def make_command(task: Task) -> str:
+    """The command that makes the bundle that an id is named after."""
+    return f"ral pretrain --recipe {task.bundle} --data FOLDER --out {home() / task.bundle}"
+
+
+def for_task(
+    task: Task, bundle: str | os.PathLike[str] | Bundle | None = None, required: bool = False
+) -> Bundle:
+    """The bundle that an environment id runs on.
+
+    Args:
+        bundle: name, path or loaded bundle that is to be used; None takes the id's own, or where
+            that is not to be found, its stand-in.
+        required: refuse the stand-in.
+
+    Warns:
+        StandInWarning: if it is the stand-in; names the command that makes the other.
+
+    Raises:
+        ValueError: if there is no such bundle, its images or grids are not the id's, or it would be
+            the stand-in and ``required`` forbids it.
+    """
+    name, stands_in = choose(task)
+    if bundle is None and stands_in:
+        missing = (
+            f"{task.id}: no bundle {task.bundle!r} was found, which is trained on {task.images}. "
+            f"Make it with `{make_command(task)}`"
+        )
+        if required:
+            raise ValueError(f"{missing}, or leave bundle_required out to run on a stand-in.")
+        bundle = load(name)
+        warnings.warn(
+            f"{missing}. Until then it runs on the stand-in {name!r}: {bundle.dataset}.",
+            ral_env.StandInWarning,
+            stacklevel=2,
+        )
+    bundle = name if bundle is None else bundle
+    found = bundle if isinstance(bundle, Bundle) else load(bundle)
+    size, layout = found.image_size, found.layout
+    expected = (task.image_size, task.levels, task.num_codes)
+    if (size, layout.levels, layout.num_codes) != expected:
+        raise ValueError(
+            f"{task.id} has images of {task.image_size} pixels and grids {task.levels} of "
+            f"{task.num_codes} codes, but bundle {str(found.path)!r} has {size} pixels and grids "
+            f"{layout.levels} of {layout.num_codes} codes: choose another bundle, another id (`ral "
+            "envs` lists them), or RALBundle-v0, which takes a bundle of any shape"
+        )
+    return found
 
 
 def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
@@ -324,8 +387,9 @@ def save(
     dataset: str,
     recipe: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    oracle: PixelCNN | None = None,
+    oracles: Sequence[PixelCNN] = (),
     features: FeatureNet | None = None,
+    half: bool = False,
 ) -> Path:
     """Write a bundle, whole or not at all; one that is there already is replaced.
 
@@ -335,6 +399,9 @@ def save(
         splits: ``{"train": (start, end), "validation": ..., "test": ...}``, rows of ``codes``.
         recipe: JSON-able settings that made it.
         metrics: JSON-able numbers that were measured on it.
+        oracles: the true distribution of the codes, where it is known, one net a level.
+        features: the net that Fréchet distances are taken in.
+        half: store weights in 16 bits, which halves the files; they are loaded as 32 bits.
 
     Raises:
         ValueError: if the parts do not fit each other, or ``path`` exists and is no bundle.
@@ -354,14 +421,16 @@ def save(
         )
     nets: dict[str, Any] = {"vqvae": vqvae, "discriminator": discriminator}
     nets |= {f"prior_{level}": prior for level, prior in enumerate(priors)}
-    optional = {"oracle": oracle, "features": features}
-    nets |= {name: net for name, net in optional.items() if net is not None}
+    nets |= {f"oracle_{level}": oracle for level, oracle in enumerate(oracles)}
+    nets |= {"features": features} if features else {}
 
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     fresh.mkdir(parents=True)
     try:
         for stem, net in nets.items():
             state = {key: value.cpu().contiguous() for key, value in net.state_dict().items()}
+            if half:
+                state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
             save_file(state, fresh / f"{stem}.safetensors")
         np.save(fresh / "codes.npy", flat.astype(_codes_dtype(layout.num_codes)))
         manifest = {
@@ -373,7 +442,8 @@ def save(
                 "vqvae": asdict(vqvae.config),
                 "discriminator": asdict(discriminator.config),
                 "priors": [asdict(prior.config) for prior in priors],
-                **{name: asdict(net.config) if net else None for name, net in optional.items()},
+                "oracles": [asdict(oracle.config) for oracle in oracles],
+                "features": asdict(features.config) if features else None,
             },
             "discriminator": {"input": discriminator_input, "reward_scale": float(reward_scale)},
             "splits": {name: [int(edge) for edge in splits[name]] for name in SPLITS},

@@ -15,6 +15,7 @@ from importlib import import_module
 from gymnasium.error import UnregisteredEnv
 
 import ral_env
+from ral_env.tasks import TASKS, Task
 
 # subcommand -> (function of the arguments that follow it, one line of help)
 COMMANDS = {
@@ -93,31 +94,37 @@ def _ours(error: BaseException) -> bool:
 
 def envs(argv: Sequence[str]) -> None:
     """Print a table of the environment ids; bundles are found, and only their manifests read."""
-    import gymnasium
-
     argparse.ArgumentParser(prog="ral envs", description=COMMANDS["envs"][1]).parse_args(argv)
-    rows = [("id", "image", "grids", "codes", "dataset", "bundle")]
-    for name, spec in sorted(gymnasium.registry.items()):
-        if str(spec.entry_point).startswith("ral_env."):
-            rows.append((name, *_bundle_columns(spec.kwargs["bundle"])))
+    from ral_env import bundle
+
+    rows = [("id", "image", "grids", "codes", "named after", "bundle", "trained on")]
+    for task in TASKS.values():
+        size, codes = str(task.image_size), str(task.num_codes)
+        rows.append((task.id, size, task.grids, codes, task.images, *_bundle_columns(task)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+    if any("(stand-in)" in row[5] for row in rows):
+        print(
+            "\nA stand-in has the id's shape, not its images. The real bundle is made by\n"
+            f"  ral pretrain --recipe NAME --data FOLDER --out {bundle.home() / 'NAME'}\n"
+            f"where NAME is {', '.join(t.bundle for t in TASKS.values() if t.stand_in)}."
+        )
 
 
-def _bundle_columns(name: str) -> tuple[str, str, str, str, str]:
+def _bundle_columns(task: Task) -> tuple[str, str]:
+    """The bundle that a task runs on now, and what that was trained on."""
     from ral_env import bundle
 
+    name, stands_in = bundle.choose(task)
+    shown = f"{name} (stand-in)" if stands_in else name
     try:
-        found = bundle.load(name, verify=False)
+        return shown, bundle.load(name, verify=False).dataset
     except bundle.BundleError as error:
-        return "-", "-", "-", "-", f"unreadable: {error}"
+        return shown, f"unreadable: {error}"
     except ValueError:
-        return "-", "-", "-", "-", "missing"
-    size = found.manifest["configs"]["vqvae"]["image_size"]
-    grids = " + ".join(f"{h}x{w}" for h, w in found.layout.levels)
-    return str(size), grids, str(found.layout.num_codes), found.dataset, str(found.path)
+        return shown, "missing"
 
 
 if __name__ == "__main__":

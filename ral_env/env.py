@@ -34,9 +34,13 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     ## Rewards
     Scores are divided by ``reward_scale`` and clamped to [-1, 1]; real is high.
     - "single" (Eq. 6): 0, and with the last code the mean of the score map.
-    - "intermediate": each code earns the score at its own location. Scores are known only when the
-      canvas is finished, so the last step pays the sum, and ``info["step_rewards"]`` says what
-      each step earned.
+    - "intermediate" (section 4.2): each code earns the score at its own location, upsampled to its
+      level's grid. Scores are known only when the canvas is finished, so the last step pays the
+      sum, and ``info["step_rewards"]`` says what each step earned.
+    - "rowwise": dense and causal, for agents that know nothing of hindsight. When the codes of a
+      row of the coarsest grid are complete on all levels, the image down to there is scored, and
+      the row's codes earn their own scores at once (rows that are too few for the discriminator
+      are paid with the first that is enough).
 
     ``reward_source`` replaces the score map in control experiments: "constant" (ones), "random"
     (uniform in [-1, 1)), "shuffled" (another canvas's; needs the vector environment).
@@ -56,30 +60,45 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     negative log-likelihood in nats of all cells that the episode has.
 
     ## Arguments
-    - ``bundle`` ("faces32"): name or path of a bundle, or a loaded one.
-    - ``bundle_required`` (False): refuse anything but the bundle that was asked for.
-    - ``reward`` ("single"): or "intermediate".
+    - ``bundle`` (None): name or path of a bundle, or a loaded one. None is the id's own, or, where
+      that is not to be found, a stand-in of the same shape: procedural faces, with a warning.
+      ``env.unwrapped.bundle.dataset`` says what it was trained on.
+    - ``task`` (set by the id): the images and grids that a bundle must have.
+    - ``bundle_required`` (False): refuse a stand-in.
+    - ``reward`` ("single"): or "intermediate", "rowwise".
     - ``reward_source`` ("discriminator"): or "constant", "random", "shuffled".
     - ``start`` ("full"): or "continue", "scratch", "partial"; for resets without that option.
-    - ``render_mode`` (None): or "rgb_array".
+    - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``viewer``).
+    - ``overlay`` (None): tints what is rendered: "scores" (of the finished rows; green is real, red
+      is fake), "real" (the rows that were given are blue), or "both".
     - ``device`` ("cpu"): where the networks run.
 
     All raise a ValueError that says what was expected, as do wrong actions and options.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 16}
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 16}
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str] | Bundle = "faces32",
+        bundle: str | os.PathLike[str] | Bundle | None = None,
         *,
         render_mode: str | None = None,
         **arguments: Any,
     ):
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(
+                f"render_mode={render_mode!r}, expected None or one of "
+                f"{self.metadata['render_modes']}"
+            )
         self._batch = LatentCanvasVectorEnv(
-            1, bundle, render_mode=render_mode, autoreset_mode="disabled", **arguments
+            1,
+            bundle,
+            render_mode=render_mode and "rgb_array",
+            autoreset_mode="disabled",
+            **arguments,
         )
         self.render_mode = render_mode
+        self._window: Any = None
         self.observation_space = self._batch.single_observation_space
         self.action_space = self._batch.single_action_space
 
@@ -112,6 +131,8 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         super().reset(seed=seed)
         self._batch.rngs = [self.np_random]
         observations, _ = self._batch.reset(options=options)
+        if self.render_mode == "human":
+            self._show()
         return observations[0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -124,9 +145,39 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
             key: value.item() if isinstance(value, np.generic) else value
             for key, value in info.items()
         }
+        if self.render_mode == "human":
+            self._show()
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """The canvas as far as it is written, uint8 (H, W, 3)."""
+        """The canvas as far as it is written, uint8 (H, W, 3); None if it is shown in a window."""
         frames = self._batch.render()
-        return None if frames is None else frames[0]
+        return None if frames is None or self.render_mode == "human" else frames[0]
+
+    def _show(self) -> None:
+        """Put the present frame into the window, ``render_fps`` times a second at most."""
+        try:
+            import pygame
+        except ModuleNotFoundError as error:
+            raise gym.error.DependencyNotInstalled(
+                "render_mode='human' needs pygame: pip install 'ral-env[viewer]'"
+            ) from error
+        frames = self._batch.render()
+        assert frames is not None
+        if self._window is None:
+            pygame.init()
+            self._window = pygame.display.set_mode(frames[0].shape[1::-1])
+            pygame.display.set_caption(str(self.bundle.dataset))
+            self._clock = pygame.time.Clock()
+        pygame.event.pump()
+        # pygame counts columns first.
+        self._window.blit(pygame.surfarray.make_surface(frames[0].transpose(1, 0, 2)), (0, 0))
+        pygame.display.flip()
+        self._clock.tick(self.metadata["render_fps"])
+
+    def close(self) -> None:
+        if self._window is not None:
+            import pygame
+
+            pygame.display.quit()
+            self._window = None

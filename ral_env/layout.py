@@ -67,6 +67,26 @@ class CodeLayout:
         ends = np.cumsum([h * w for h, w in self.levels]).tolist()
         return tuple(slice(a, b) for a, b in zip([0, *ends], ends, strict=False))
 
+    @cached_property
+    def bands(self) -> np.ndarray:
+        """For each cell the row of the coarsest grid that it belongs to, int64 (length,).
+
+        A band is a row of the coarsest grid with the finer rows beneath it.
+        """
+        rows = [
+            np.repeat(np.arange(h) // self.ratio(level), w)
+            for level, (h, w) in enumerate(self.levels)
+        ]
+        return np.concatenate(rows)
+
+    @cached_property
+    def band_ends(self) -> np.ndarray:
+        """Which cells are the last of their band to be written, bool (length,)."""
+        height, width = self.levels[-1]
+        row, column = np.divmod(np.arange(height * width), width)
+        last = ((row + 1) % self.ratio(-1) == 0) & (column == width - 1)
+        return np.concatenate([np.zeros(self.length - len(last), bool), last])
+
     def ratio(self, level: int) -> int:
         """Rows of ``level`` to one row of the coarsest grid."""
         return self.levels[level][0] // self.rows
@@ -112,7 +132,4 @@ class CodeLayout:
 
     def head(self, rows: int) -> np.ndarray:
         """Mask (length,) of the first ``rows`` coarsest rows and of the finer rows beneath them."""
-        mask = np.zeros(self.length, dtype=bool)
-        for grid in self.unflatten(mask, rows):
-            grid[:] = True
-        return mask
+        return self.bands < rows

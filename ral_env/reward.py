@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-REWARDS = ("single", "intermediate")
+REWARDS = ("single", "intermediate", "rowwise")
 REWARD_SOURCES = ("discriminator", "constant", "random", "shuffled")
 
 
@@ -64,6 +64,38 @@ class Normaliser:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.scale = float(state["scale"])
+
+
+class RunningNormaliser(Normaliser):
+    """A scale that moves slowly: rewards of successive batches are on nearly one scale.
+
+    Args:
+        decay: share of the old scale that each update keeps; the first update keeps none of it.
+    """
+
+    def __init__(self, scale: float = 1.0, decay: float = 0.9):
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay={decay}, expected at least 0 and less than 1")
+        super().__init__(scale)
+        self.decay = decay
+        self.updates = 0
+
+    def update(self, real_scores: Tensor, fake_scores: Tensor) -> None:
+        before = self.scale
+        super().update(real_scores, fake_scores)
+        if self.updates:
+            self.scale = self.decay * before + (1 - self.decay) * self.scale
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.updates = int(state["updates"])
+
+
+NORMALISERS = {"batch": Normaliser, "running": RunningNormaliser}
 
 
 def single(score_map: Tensor) -> Tensor:

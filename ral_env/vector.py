@@ -15,14 +15,15 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor, nn
 
+from ral_env import picture, starts
 from ral_env import reward as rewards_of
-from ral_env import starts
-from ral_env.bundle import Bundle, load
+from ral_env.bundle import Bundle, for_task, load
+from ral_env.nets import joint
+from ral_env.tasks import TASKS
 
+OVERLAYS = (None, "scores", "real", "both")
 OPTIONS = ("start", "rows", "codes", "reset_mask")
 RENDER_SIDE = 256  # pixels: frames are magnified until the short side has as many
-BLANK = (112, 144)  # greys of the checker of unwritten cells
-DARK = 24  # grey of cells that the episode does not have
 
 
 def _choose(name: str, value: str | None, allowed: Sequence[str | None]) -> Any:
@@ -57,13 +58,16 @@ class LatentCanvasVectorEnv(VectorEnv):
 
     Args:
         num_envs: canvases.
-        bundle: name or path of a bundle, or a loaded one.
-        bundle_required: refuse to run on anything but the bundle that was asked for.
-        reward: "single" or "intermediate".
+        bundle: name or path of a bundle, or a loaded one; None takes the task's own.
+        task: the environment id whose images and grids the bundle must have; None asks for none.
+        bundle_required: refuse to run on a stand-in.
+        reward: "single", "intermediate" or "rowwise".
         reward_source: "discriminator", or a control arm: "constant", "random", "shuffled".
         start: "full", "continue", "scratch" or "partial"; what a reset without options begins.
         autoreset_mode: "next_step", "same_step" or "disabled", or Gymnasium's ``AutoresetMode``.
         render_mode: None or "rgb_array".
+        overlay: None, or what frames are tinted with: "scores" (of the finished rows: green is
+            real), "real" (the cells that were given are blue), or "both".
         device: where the networks run.
 
     Raises:
@@ -79,14 +83,16 @@ class LatentCanvasVectorEnv(VectorEnv):
     def __init__(
         self,
         num_envs: int = 1,
-        bundle: str | os.PathLike[str] | Bundle = "faces32",
+        bundle: str | os.PathLike[str] | Bundle | None = None,
         *,
+        task: str | None = None,
         bundle_required: bool = False,
         reward: str = "single",
         reward_source: str = "discriminator",
         start: str = "full",
         autoreset_mode: str | AutoresetMode = "next_step",
         render_mode: str | None = None,
+        overlay: str | None = None,
         device: str | torch.device = "cpu",
     ):
         if num_envs < 1:
@@ -95,12 +101,18 @@ class LatentCanvasVectorEnv(VectorEnv):
             modes = [mode.name.lower() for mode in AutoresetMode]
             autoreset_mode = AutoresetMode[_choose("autoreset_mode", autoreset_mode, modes).upper()]
         self.num_envs = num_envs
-        self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
-        self.bundle_required = bundle_required
+        if task is not None:
+            self.bundle = for_task(
+                TASKS[_choose("task", task, tuple(TASKS))], bundle, bundle_required
+            )
+        else:
+            bundle = "faces32" if bundle is None else bundle
+            self.bundle = bundle if isinstance(bundle, Bundle) else load(bundle)
         self.reward = _choose("reward", reward, rewards_of.REWARDS)
         self.reward_source = _choose("reward_source", reward_source, rewards_of.REWARD_SOURCES)
         self.start = _choose("start", start, starts.START_MODES)
         self.render_mode = _choose("render_mode", render_mode, (None, "rgb_array"))
+        self.overlay = _choose("overlay", overlay, OVERLAYS)
         self.autoreset_mode = autoreset_mode
         self.metadata = {**self.metadata, "autoreset_mode": autoreset_mode}
         self.device = torch.device(device)
@@ -115,7 +127,7 @@ class LatentCanvasVectorEnv(VectorEnv):
 
         # The networks are this environment's own: training the bundle's changes no reward.
         self._vqvae = self._own(self.bundle.vqvae)
-        self._oracle = self.bundle.oracle and self._own(self.bundle.oracle)
+        self._oracles = [self._own(oracle) for oracle in self.bundle.oracles]
         self.set_discriminator(
             self.bundle.discriminator, self.bundle.reward_scale, self.bundle.discriminator_input
         )
@@ -123,11 +135,16 @@ class LatentCanvasVectorEnv(VectorEnv):
         self._real = self.bundle.split("train")
         self.rngs = [seeding.np_random()[0] for _ in range(num_envs)]  # one a sub-environment
         self._canvas = np.full((num_envs, layout.length), layout.outside, np.int16)
-        self._order = np.zeros((num_envs, layout.length), np.int64)  # cells, EMPTY ones first
+        self._everyone = np.arange(num_envs)
+        self._nobody = np.zeros(num_envs, bool)
+        self._order = np.zeros((num_envs, layout.length), np.int64)  # cells in the order of writing
         self._time = np.zeros(num_envs, np.int64)  # steps taken
         self._steps = np.zeros(num_envs, np.int64)  # length of the episode; 0 before a reset
         self._mode = np.full(num_envs, "", object)
         self._rows = np.zeros(num_envs, np.int64)
+        self._given = np.zeros((num_envs, layout.length), bool)  # cells not to be written
+        self._paid = np.zeros(num_envs, np.int64)  # rows whose scores have been paid (rowwise)
+        self._earned = np.zeros((num_envs, layout.length), np.float32)  # by each step (rowwise)
 
     # --- the discriminator ---
 
@@ -147,7 +164,7 @@ class LatentCanvasVectorEnv(VectorEnv):
                 larger than the whole image.
         """
         input = self.discriminator_input if input is None else input
-        extents = {"image": self.bundle.vqvae.config.image_size, "codes": self.layout.levels[-1][0]}
+        extents = {"image": self.bundle.image_size, "codes": self.layout.levels[-1][0]}
         extent = extents[_choose("input", input, tuple(extents))]
         stride = getattr(net, "stride", None)
         if not isinstance(stride, int) or not 1 <= stride <= extent:
@@ -205,7 +222,7 @@ class LatentCanvasVectorEnv(VectorEnv):
             ValueError: if a cell is EMPTY or the heights differ.
         """
         images = self._vqvae.decode(self._tensors(codes))
-        return ((images + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
+        return picture.to_bytes(images)
 
     def _tensors(self, codes: Any) -> list[Tensor]:
         """Flat codes of one height to grids of int64 tensors, cropped to that height."""
@@ -286,21 +303,25 @@ class LatentCanvasVectorEnv(VectorEnv):
                     f"codes were given with start={asked!r}, expected start='continue' (or "
                     "'partial'): no other start has real rows"
                 )
-            real = self._given(codes)[which]
+            real = self._as_asked(codes)[which]
         else:
             # Only a continue start reads the codes' values; the memory map is left alone otherwise.
             shape = (len(which), self.layout.length)
             real = self._real[index] if mode == "continue" else np.zeros(shape, np.int16)
         canvas = starts.canvas(self.layout, mode, rows, real)
-        empty = canvas == self.layout.empty
+        empty = canvas[0] == self.layout.empty  # one start: the same cells for all
+        steps = int(empty.sum())
         self._canvas[which] = canvas
-        self._order[which] = np.argsort(~empty, axis=1, kind="stable")
-        self._steps[which] = empty.sum(1)
+        self._order[which, :steps] = np.flatnonzero(empty)
+        self._steps[which] = steps
         self._time[which] = 0
         self._mode[which] = mode
         self._rows[which] = rows
+        self._given[which] = ~empty
+        self._paid[which] = 0
+        self._earned[which] = 0
 
-    def _given(self, codes: Any) -> np.ndarray:
+    def _as_asked(self, codes: Any) -> np.ndarray:
         """The option ``codes``, in any of its forms, as (num_envs, length)."""
         layout, levels = self.layout, len(self.layout.levels)
         if isinstance(codes, list | tuple) and [np.ndim(g) > 1 for g in codes] == [True] * levels:
@@ -340,11 +361,21 @@ class LatentCanvasVectorEnv(VectorEnv):
                 "call reset() first"
             )
         actions = _integers("actions", actions, (self.num_envs,))
-        acting = np.flatnonzero(~over)
-        _in_range("actions", actions[acting], self.layout.num_codes)
-        self._canvas[acting, self._order[acting, self._time[acting]]] = actions[acting]
+        acting = self._everyone
+        if over.any():
+            acting = np.flatnonzero(~over)
+            actions = actions[acting]
+        _in_range("actions", actions, self.layout.num_codes)
+        cells = self._order[acting, self._time[acting]]
+        self._canvas[acting, cells] = actions
         self._time[acting] += 1
-        return self._advance(acting)
+        rewards = np.zeros(self.num_envs)
+        if self.reward == "rowwise":
+            ended = self.layout.band_ends[cells] & (self._time[acting] < self._steps[acting])
+            for rows in np.unique(self.layout.bands[cells[ended]] + 1):
+                which = acting[ended & (self.layout.bands[cells] + 1 == rows)]
+                rewards[which] = self._pay_rows(which, int(rows))
+        return self._advance(acting, rewards)
 
     def complete(
         self, codes: Any
@@ -373,26 +404,35 @@ class LatentCanvasVectorEnv(VectorEnv):
         _in_range("codes", codes[empty], self.layout.num_codes)
         self._canvas[:] = codes
         self._time[:] = self._steps
-        return self._advance(np.arange(self.num_envs))
+        if self.reward == "rowwise":
+            # Rows that are given have no cells to pay for, and the last row ends the episode.
+            heights = self._heights(self._everyone)
+            first = np.where(self._mode == "continue", self._rows, 0)
+            for rows in range(1, self.layout.rows):
+                which = np.flatnonzero((first < rows) & (rows < heights))
+                if which.size:
+                    self._pay_rows(which, rows)
+        return self._advance(self._everyone, np.zeros(self.num_envs))
 
     def _over(self) -> np.ndarray:
         if not self._steps.all():
             raise ValueError("the episode has not begun: call reset() first")
         return self._time == self._steps
 
-    def _advance(self, acting: np.ndarray) -> tuple[Any, ...]:
+    def _advance(self, acting: np.ndarray, rewards: np.ndarray) -> tuple[Any, ...]:
         """Score the canvases that have just been finished, reset as autoreset says."""
-        rewards = np.zeros(self.num_envs)
-        terminated = np.zeros(self.num_envs, bool)
+        terminated = self._nobody.copy()
         info: dict[str, Any] = {}
-        waiting = np.setdiff1d(np.arange(self.num_envs), acting, assume_unique=True)
-        if waiting.size:
-            self._begin(waiting)
         finished = acting[self._time[acting] == self._steps[acting]]
+        if len(acting) < self.num_envs:
+            self._begin(np.setdiff1d(self._everyone, acting, assume_unique=True))
         if finished.size:
             episodes = self._finish(finished)
             terminated[finished] = True
-            rewards[finished] = [e["step_rewards"].sum(dtype=np.float64) for e in episodes]
+            for i, episode in zip(finished, episodes, strict=True):
+                earned = episode["step_rewards"]
+                last = earned[-1:] if self.reward == "rowwise" else earned
+                rewards[i] = last.sum(dtype=np.float64)
             info = self._vector_info(finished, episodes)
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 final_obs = np.full(self.num_envs, None, object)
@@ -405,7 +445,45 @@ class LatentCanvasVectorEnv(VectorEnv):
                     "_final_info": terminated.copy(),
                 }
                 self._begin(finished)
-        return self._canvas.copy(), rewards, terminated, np.zeros(self.num_envs, bool), info
+        return self._canvas.copy(), rewards, terminated, self._nobody.copy(), info
+
+    def _judge(self, which: np.ndarray, rows: int) -> tuple[Tensor, np.ndarray]:
+        """Decode and score the first ``rows`` rows of canvases in one pass.
+
+        Returns the score map (n, 1, h', w') that is paid, and each cell's own score, float32
+        (n, length), 0 below those rows.
+        """
+        head = self.layout.head(rows)
+        canvas = np.where(head, self._canvas[which], self.layout.outside)
+        score_map = rewards_of.control(
+            self.score(canvas), self.reward_source, [self.rngs[i] for i in which]
+        )
+        cells = np.zeros(canvas.shape, np.float32)
+        cells[:, head] = rewards_of.intermediate(
+            score_map, self.layout.grids(rows), self._strides
+        ).cpu()
+        return score_map, cells
+
+    def _pay_rows(
+        self, which: np.ndarray, rows: int, cells: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Pay the rows finished since the last payment what their written cells score: (n,).
+
+        Nothing yet while the image is too short for the discriminator. ``cells``: what
+        :meth:`_judge` says, where it is known already.
+        """
+        if rows < self.min_rows:
+            return np.zeros(len(which), np.float32)
+        cells = self._judge(which, rows)[1] if cells is None else cells
+        bands = self.layout.bands
+        own = ~self._given[which] & (bands >= self._paid[which, None])
+        # The step that wrote the last cell of row `rows`: coarser levels are written before it.
+        coarser = np.arange(self.layout.length) < self.layout.slices[-1].start
+        step = (~self._given[which] & (coarser | (bands < rows))).sum(1) - 1
+        earned = (cells * own).sum(1)
+        self._earned[which, step] = earned
+        self._paid[which] = rows
+        return earned
 
     @torch.no_grad()
     def _finish(self, finished: np.ndarray) -> list[dict[str, Any]]:
@@ -413,23 +491,22 @@ class LatentCanvasVectorEnv(VectorEnv):
         episodes: dict[int, dict[str, Any]] = {}
         for rows, which in self._by_height(finished):
             canvas = self._canvas[which]
-            score_map = rewards_of.control(
-                self.score(canvas), self.reward_source, [self.rngs[i] for i in which]
-            )  # (n, 1, h', w')
+            score_map, cells = self._judge(which, rows)
             single = rewards_of.single(score_map).cpu().numpy()  # (n,)
-            cells = np.zeros(canvas.shape, np.float32)  # each cell's own score
-            cells[:, self.layout.head(rows)] = rewards_of.intermediate(
-                score_map, self.layout.grids(rows), self._strides
-            ).cpu()
+            if self.reward == "rowwise":
+                self._pay_rows(which, rows, cells)
             nll = None
-            if self._oracle is not None:
-                nll = -self._oracle.log_prob(*self._tensors(canvas)).sum((1, 2)).cpu().numpy()
+            if self._oracles:
+                nll = -joint.total_log_prob(self._oracles, self._tensors(canvas)).cpu().numpy()
             for n, i in enumerate(which):
+                steps = self._steps[i]
                 if self.reward == "single":
-                    step_rewards = np.zeros(self._steps[i], np.float32)
+                    step_rewards = np.zeros(steps, np.float32)
                     step_rewards[-1] = single[n]
+                elif self.reward == "intermediate":
+                    step_rewards = cells[n, self._order[i, :steps]]
                 else:
-                    step_rewards = cells[n, self._order[i, : self._steps[i]]]
+                    step_rewards = self._earned[i, :steps].copy()
                 episodes[i] = {
                     "final_canvas": canvas[n].copy(),
                     "step_rewards": step_rewards,
@@ -441,9 +518,13 @@ class LatentCanvasVectorEnv(VectorEnv):
                     episodes[i]["nll_oracle"] = float(nll[n])
         return [episodes[i] for i in finished]
 
+    def _heights(self, which: np.ndarray) -> np.ndarray:
+        """Rows of each canvas's image, counted on the coarsest grid."""
+        return np.where(self._mode[which] == "scratch", self._rows[which], self.layout.rows)
+
     def _by_height(self, which: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Rows of the image, and the sub-environments whose image is that tall."""
-        heights = np.where(self._mode[which] == "scratch", self._rows[which], self.layout.rows)
+        heights = self._heights(which)
         return [(int(rows), which[heights == rows]) for rows in np.unique(heights)]
 
     def _vector_info(self, which: np.ndarray, infos: list[dict[str, Any]]) -> dict[str, Any]:
@@ -469,22 +550,35 @@ class LatentCanvasVectorEnv(VectorEnv):
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One frame for each canvas, uint8 (H, W, 3), as far as it is written.
 
-        Unwritten cells are a grey checker, cells that the episode does not have are dark.
+        Unwritten cells are a grey checker, cells that the episode does not have are dark. Where the
+        coarser levels are written and the finer ones not yet, the picture is what the coarser ones
+        alone say. ``overlay`` tints frames.
         """
         if self.render_mode is None:
             return None
         self._over()  # refuses before the first reset
-        layout, size = self.layout, self.bundle.vqvae.config.image_size
-        frames = np.full((self.num_envs, size, size, 3), DARK, np.uint8)
-        for rows, which in self._by_height(np.arange(self.num_envs)):
-            canvas = self._canvas[which]
-            empty = canvas == layout.empty
-            images = self.images(np.where(empty, 0, canvas)).transpose(0, 2, 3, 1)
-            for grid in layout.unflatten(empty, rows):  # a pixel needs the codes of every level
-                cell = size // grid.shape[2]
-                blank = grid.repeat(cell, 1).repeat(cell, 2)
-                checker = np.add.outer(*(np.arange(side) // cell for side in blank.shape[1:])) % 2
-                images = np.where(blank[..., None], np.take(BLANK, checker)[..., None], images)
-            frames[which, : images.shape[1]] = images
+        size = self.bundle.image_size
         scale = -(-RENDER_SIDE // size)
-        return tuple(frames.repeat(scale, 1).repeat(scale, 2))
+        frames = np.full((self.num_envs, size * scale, size * scale, 3), picture.ABSENT, np.uint8)
+        for rows, which in self._by_height(self._everyone):
+            canvas = torch.from_numpy(self._canvas[which].astype(np.int64)).to(self.device)
+            images = picture.paint(self._vqvae, self.layout.unflatten(canvas, rows))
+            frames[which, : images.shape[1] * scale] = images.repeat(scale, 1).repeat(scale, 2)
+        if self.overlay is not None:
+            for i in range(self.num_envs):
+                self._tint(i, frames[i], size * scale // self.layout.rows)
+        return tuple(frames)
+
+    def _tint(self, i: int, frame: np.ndarray, side: int) -> None:
+        """Lay what ``overlay`` asks for over a frame, in place; ``side``: pixels to a row."""
+        if self.overlay in ("real", "both") and self._mode[i] == "continue":
+            picture.tint(frame[: self._rows[i] * side], picture.REAL)
+        canvas = self._canvas[i : i + 1]
+        unfinished = self.layout.bands[canvas[0] >= self.layout.empty]
+        rows = int(unfinished.min()) if unfinished.size else self.layout.rows
+        if self.overlay in ("scores", "both") and rows >= self.min_rows:
+            head = self.layout.head(rows)
+            score_map = self.score(np.where(head, canvas, self.layout.outside))
+            stride = self._strides[0] * side  # in pixels of the frame
+            scores = rewards_of.upsample(score_map, (rows * side, frame.shape[1]), stride)
+            picture.tint_scores(frame[: rows * side], scores[0].cpu().numpy())

@@ -1,4 +1,4 @@
-"""A tiny bundle with random weights: 8x8 codes, 16 of them, 4 pixels a code."""
+"""Tiny bundles with random weights: 32 pixels, 8x8 codes (and 16x16), 16 of them."""
 
 from __future__ import annotations
 
@@ -25,36 +25,55 @@ from ral_env.nets import (
 torch.set_num_threads(1)
 
 
-def tiny_parts(discriminator_input: str = "image", **changes: Any) -> dict[str, Any]:
-    """Arguments of ``bundle.save``; the discriminator scores patches of 4 rows of codes."""
+def tiny_parts(
+    discriminator_input: str = "image", levels: int = 1, **changes: Any
+) -> dict[str, Any]:
+    """Arguments of ``bundle.save``; the discriminator scores patches of 4 coarsest rows."""
     torch.manual_seed(0)
-    prior = partial(PixelCNN, PixelCNNConfig((8, 8), 16, hidden=8, residual=8, layers=2))
-    channels, layers = {"image": (3, 4), "codes": (6, 2)}[discriminator_input]
-    codes = np.random.default_rng(0).integers(0, 16, (40, 8, 8))
+    vqvae = VQVAE(VQVAEConfig(32, 8, 4, layers=3 - levels, num_codes=16, code_dim=6, levels=levels))
+    grids = vqvae.config.grids
+    prior = partial(PixelCNNConfig, num_codes=16, hidden=8, residual=8, layers=2)
+
+    def priors() -> list[PixelCNN]:
+        return [
+            PixelCNN(prior(grid, condition_layers=int(bool(above)), condition_grid=above))
+            for grid, above in zip(grids, [None, *grids[:-1]], strict=True)
+        ]
+
+    rows = 32 // grids[0][0] * 4  # pixels
+    channels, stride = {"image": (3, rows), "codes": (6 * levels, 4 * 2 ** (levels - 1))}[
+        discriminator_input
+    ]
+    codes = np.random.default_rng(0)
     return {
-        "vqvae": VQVAE(VQVAEConfig(32, hidden=8, residual=4, layers=2, num_codes=16, code_dim=6)),
-        "discriminator": PatchGAN(PatchGANConfig(channels, hidden=4, layers=layers)),
+        "vqvae": vqvae,
+        "discriminator": PatchGAN(
+            PatchGANConfig(channels, hidden=4, layers=stride.bit_length() - 1)
+        ),
         "discriminator_input": discriminator_input,
         "reward_scale": 0.05,
-        "priors": [prior()],
-        "codes": [codes],
+        "priors": priors(),
+        "codes": [codes.integers(0, 16, (40, *grid)) for grid in grids],
         "splits": {"train": (0, 30), "validation": (30, 35), "test": (35, 40)},
         "dataset": "noise",
         "recipe": {"name": "tiny"},
         "metrics": {"nats_per_code": 2.77},
-        "oracle": prior(),
+        "oracles": priors(),
         "features": FeatureNet(FeatureNetConfig(hidden=4, features=8)),
         **changes,
     }
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose discriminator sees images. Shared: do not write to it."""
-    return bundle.save(tmp_path_factory.mktemp("bundles") / "tiny", **tiny_parts())
+def fixture(name: str, *arguments: Any):
+    @pytest.fixture(scope="session", name=name)
+    def make(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return bundle.save(tmp_path_factory.mktemp("bundles") / name, **tiny_parts(*arguments))
+
+    return make
 
 
-@pytest.fixture(scope="session")
-def tiny_codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose discriminator sees codebook vectors. Shared: do not write to it."""
-    return bundle.save(tmp_path_factory.mktemp("bundles") / "tiny_codes", **tiny_parts("codes"))
+# Shared: do not write to them.
+tiny = fixture("tiny")  # 8x8 codes; its discriminator sees images
+tiny_codes = fixture("tiny_codes", "codes")  # its discriminator sees codebook vectors
+tiny_two = fixture("tiny_two", "image", 2)  # 8x8 + 16x16 codes
+tiny_two_codes = fixture("tiny_two_codes", "codes", 2)

@@ -36,7 +36,7 @@ def test_what_was_saved_comes_back(tiny):
         (loaded.vqvae, parts["vqvae"]),
         (loaded.discriminator, parts["discriminator"]),
         (loaded.priors[0], parts["priors"][0]),
-        (loaded.oracle, parts["oracle"]),
+        (loaded.oracles[0], parts["oracles"][0]),
         (loaded.features, parts["features"]),
     ]
     for net, saved in pairs:
@@ -52,8 +52,8 @@ def test_what_was_saved_comes_back(tiny):
 
 
 def test_optional_nets_may_be_absent(tmp_path):
-    loaded = bundle.load(bundle.save(tmp_path / "b", **tiny_parts(oracle=None, features=None)))
-    assert loaded.oracle is None and loaded.features is None
+    loaded = bundle.load(bundle.save(tmp_path / "b", **tiny_parts(oracles=(), features=None)))
+    assert loaded.oracles == () and loaded.features is None
 
 
 def test_pickling_opens_the_folder_again_and_carries_no_data(tiny):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
 
-import gymnasium
 import pytest
-from gymnasium.envs.registration import EnvSpec
 
 from ral_env import cli
+from ral_env.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 
@@ -120,23 +121,44 @@ def test_any_other_missing_module_is_a_bug(monkeypatch):
         cli.main(["planted"])
 
 
-def test_envs_tells_where_each_bundle_is(monkeypatch, capsys, tiny):
-    for name, where in {"RALTiny-v0": str(tiny), "RALNowhere-v0": "nowhere-at-all"}.items():
-        spec = EnvSpec(name, entry_point="ral_env.env:LatentCanvasEnv", kwargs={"bundle": where})
-        monkeypatch.setitem(gymnasium.registry, name, spec)
+def table(capsys) -> dict[str, list[str]]:
+    """What `ral envs` prints: id -> the other columns."""
     assert cli.main(["envs"]) == 0
-    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert head == ["id", "image", "grids", "codes", "dataset", "bundle"]
-    table = {row[0]: row[1:] for row in rows}
-    assert set(cli.ral_env.ENVIRONMENTS) <= set(table) and "CartPole-v1" not in table
-    assert table["RALTiny-v0"] == ["32", "8x8", "16", "noise", str(tiny)]
-    assert table["RALNowhere-v0"] == ["-", "-", "-", "-", "missing"]
+    lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    rows = [re.split(r"\s{2,}", line) for line in lines]
+    assert rows[0] == ["id", "image", "grids", "codes", "named after", "bundle", "trained on"]
+    return {row[0]: row[1:] for row in rows[1:]}
+
+
+def test_envs_tells_which_bundles_are_real(monkeypatch, capsys, tiny, tmp_path):
+    monkeypatch.setenv("RAL_ENV_HOME", str(tmp_path))
+    rows = table(capsys)
+    assert list(rows) == list(TASKS)
+    digits = [
+        "32",
+        "8x8",
+        "64",
+        "handwritten digits",
+        "digits",
+        "scikit-learn's handwritten digits",
+    ]
+    assert rows["RALDigits-v0"] == digits
+    assert rows["RALCelebA64-v0"][3:] == ["CelebA", "faces64 (stand-in)", "procedural faces, 64 px"]
+    shutil.copytree(tiny, tmp_path / "bundles" / "celeba64")
+    assert table(capsys)["RALCelebA64-v0"][3:] == ["CelebA", "celeba64", "noise"]
+
+
+def test_envs_names_the_command_that_makes_the_real_bundles(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("RAL_ENV_HOME", str(tmp_path))
+    cli.main(["envs"])
+    note = capsys.readouterr().out.split("\n\n")[1]
+    assert f"ral pretrain --recipe NAME --data FOLDER --out {tmp_path}" in note
+    assert "celeba128" in note and "faces32" not in note
 
 
 def test_envs_tells_of_a_bundle_that_cannot_be_read(monkeypatch, capsys, tmp_path):
-    (tmp_path / "manifest.json").write_text("{")
-    spec = EnvSpec("RALCut-v0", entry_point="ral_env.env:x", kwargs={"bundle": str(tmp_path)})
-    monkeypatch.setitem(gymnasium.registry, "RALCut-v0", spec)
-    assert cli.main(["envs"]) == 0
-    row = next(r for r in capsys.readouterr().out.splitlines() if r.startswith("RALCut-v0"))
-    assert "unreadable" in row and str(tmp_path / "manifest.json") in row
+    monkeypatch.setenv("RAL_ENV_HOME", str(tmp_path))
+    cut = tmp_path / "bundles" / "celeba64" / "manifest.json"
+    cut.parent.mkdir(parents=True)
+    cut.write_text("{")
+    assert table(capsys)["RALCelebA64-v0"][5].startswith(f"unreadable: bundle file {cut}")

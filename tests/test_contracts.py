@@ -10,7 +10,6 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import ral_env
 from ral_env.vector import LatentCanvasVectorEnv
 
 ID = "RALTiny-v0"
@@ -105,34 +104,6 @@ def assert_alike(mine: dict, theirs: dict) -> None:
         else:
             assert value.dtype == theirs[key].dtype
             assert value == pytest.approx(theirs[key], abs=1e-4)
-
-
-def test_every_id_is_registered_with_settings_that_are_json():
-    for name in ral_env.ENVIRONMENTS:
-        spec = gym.spec(name)
-        assert spec.max_episode_steps is None and spec.to_json()
-        assert spec.vector_entry_point == "ral_env.vector:LatentCanvasVectorEnv"
-
-
-@pytest.mark.parametrize("name", ral_env.ENVIRONMENTS)
-def test_every_id_runs_at_once_on_the_bundle_that_ships(name):
-    """Both checkers, a whole episode, and a bundle of at most 3 MB."""
-    from stable_baselines3.common.env_checker import check_env as sb3_check_env
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        env = gym.make(f"ral_env:{name}", render_mode="rgb_array")
-        check_env(env.unwrapped, skip_render_check=False)
-        sb3_check_env(env.unwrapped)
-        env.reset(seed=0)
-        info = {}
-        for _ in range(env.unwrapped.layout.length):
-            _, reward, terminated, _, info = env.step(env.action_space.sample())
-    assert terminated and -1 <= reward <= 1
-    assert ("nll_oracle" in info) == name.startswith("RALOracle")
-    bundle = env.unwrapped.bundle
-    assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= 3_000_000
-    assert bundle.recipe["command"].startswith("ral pretrain --recipe")
 
 
 def test_importing_the_package_imports_no_torch():

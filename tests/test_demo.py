@@ -25,7 +25,7 @@ def quick(monkeypatch):
 def test_a_tempered_generator_is_the_softmax_of_its_scaled_logits(tiny):
     prior = load(tiny).priors[0]
     codes = torch.randint(16, (5, 8, 8), generator=torch.Generator().manual_seed(0))
-    found = Generator(prior, 0.5).log_prob(codes)
+    found = Generator([prior], 0.5).log_prob([codes])
     with torch.no_grad():
         shares = prior.logits(codes).double().softmax(-1) ** 2  # softmax(z / 0.5), unnormalised
         shares = shares / shares.sum(-1, keepdim=True)
@@ -38,10 +38,10 @@ def test_an_oracle_judges_itself_to_be_right(tiny, monkeypatch):
     monkeypatch.setattr(demo, "SAMPLES", 60)
     bundle = load(tiny)
     judge = Judge(bundle, 0)
-    own = judge.measure("oracle", Generator(bundle.oracle))
+    own = judge.measure("oracle", Generator(bundle.oracles))
     assert own["reverse KL"] == pytest.approx(0, abs=1e-4)
     assert own["forward KL"] == pytest.approx(0, abs=1e-4)
-    other = judge.measure("cooled", Generator(bundle.oracle, 0.5))
+    other = judge.measure("cooled", Generator(bundle.oracles, 0.5))
     assert other["reverse KL"] == pytest.approx(other["NLL_oracle"] - other["entropy"], abs=1e-3)
     assert other["reverse KL"] > 0.1 < other["forward KL"]
     assert other["entropy"] < own["entropy"]
@@ -58,7 +58,7 @@ def test_the_demo_fills_every_cell_and_paints_its_pictures(quick, env, tmp_path,
         weights, _, curve = trained[label]
         assert curve
         assert any(
-            not np.array_equal(weights[name], value.numpy())
+            not np.array_equal(weights[0][name], value.numpy())
             for name, value in bundle.priors[0].state_dict().items()
         )
     rows, note = demo.measure_seed(env, bundle, trained, 0, tmp_path)

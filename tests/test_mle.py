@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from agents.mle import MLETraining, as_codes, average_into, fit, mean_nll
+from agents.mle import MLETraining, as_grids, average_into, fit, mean_nll
+from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN, PixelCNNConfig
 
 
 def striped(count, seed):
     """Every row repeats its first code, which is uniform over 4: log 4 nats a row, none after."""
     rng = np.random.default_rng(seed)
-    return as_codes(rng.integers(0, 4, (count, 4, 1)).repeat(4, 2).reshape(count, 16), (4, 4))
+    return as_grids(CodeLayout(((4, 4),), 4), rng.integers(0, 4, (count, 4)).repeat(4, 1))[0]
 
 
 def prior(seed=0):

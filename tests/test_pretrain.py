@@ -8,21 +8,20 @@ import pytest
 import torch
 from PIL import Image
 
-from agents.mle import MLETraining
+from agents.mle import MLETraining, as_grids
 from pretrain import discriminator, run, vqvae
 from pretrain.recipes import RECIPES
 from pretrain.vqvae import VQVAETraining, extract, reconstruction_error, usage
 from ral_env import bundle
-from ral_env.nets import VQVAE, PatchGAN, PixelCNN, VQVAEConfig
+from ral_env.nets import VQVAE, PatchGAN, PixelCNN, VQVAEConfig, joint
+from ral_env.tasks import TASKS
 
 
 @pytest.fixture
 def short(monkeypatch):
     """A recipe cut to a few steps of tiny nets."""
     fit = discriminator.fit
-    monkeypatch.setattr(
-        discriminator, "fit", lambda *a, **k: fit(*a, **k, fakes=64, check_every=2, most_steps=4)
-    )
+    monkeypatch.setattr(discriminator, "fit", lambda *a, **k: fit(*a, **k, check_every=2))
 
     def cut(name, **changes):
         recipe = RECIPES[name]
@@ -31,12 +30,14 @@ def short(monkeypatch):
         changes = {
             "vqvae": dataclasses.replace(recipe.vqvae, hidden=8, residual=8),
             "vqvae_training": VQVAETraining(steps=4, batch=40),
-            "prior": dataclasses.replace(recipe.prior, **tiny),
-            "prior_training": few,
-            "oracle": recipe.oracle and dataclasses.replace(recipe.oracle, **tiny),
-            "oracle_training": few,
-            "oracle_samples": 130 if recipe.oracle else 0,
+            "priors": tuple(dataclasses.replace(prior, **tiny) for prior in recipe.priors),
+            "prior_trainings": (few,) * len(recipe.priors),
+            "oracles": tuple(dataclasses.replace(net, **tiny) for net in recipe.oracles),
+            "oracle_trainings": (few,) * len(recipe.oracles),
+            "oracle_samples": 130 if recipe.oracles else 0,
             "feature_steps": 4,
+            "fakes": 64,
+            "discriminator_steps": 4,
             "count": 120 if recipe.source == "faces" else 0,
         } | changes
         return dataclasses.replace(recipe, **changes)
@@ -44,23 +45,55 @@ def short(monkeypatch):
     return cut
 
 
-@pytest.mark.parametrize("name", ["digits", "faces32", "oracle"])
-def test_a_recipe_makes_a_bundle_that_the_environment_takes(short, name, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "env_id"),
+    [
+        ("digits", "RALDigits-v0"),
+        ("faces32", "RALFaces32-v0"),
+        ("oracle", "RALOracle-v0"),
+        ("oracle-two-level", "RALOracleTwoLevel-v0"),
+        ("faces128", "RALCelebA128-v0"),
+    ],
+)
+def test_a_recipe_makes_a_bundle_that_the_environment_takes(short, name, env_id, tmp_path, capsys):
     path = run.pretrain(short(name), tmp_path / "bundle")
     made = bundle.load(path)
-    assert (made.oracle is not None) == (name == "oracle")
-    assert made.features is not None
+    levels = len(made.layout.levels)
+    assert len(made.priors) == levels == len(TASKS[env_id].levels)
+    assert len(made.oracles) == levels * name.startswith("oracle")
+    assert (made.features is None) == (name == "faces128")
     assert made.recipe["command"] == f"ral pretrain --recipe {name} --seed 0"
-    assert np.isfinite(made.manifest["metrics"]["prior"]["test_nats"])
+    assert np.isfinite(made.manifest["metrics"]["priors"]["test_nats"])
     shown = capsys.readouterr()
     assert "validation_nats_per_code" in shown.err + shown.out
     assert "perplexity" in shown.err + shown.out
-    env = gym.make("RALFaces32-v0", bundle=str(path))
+    env = gym.make(env_id, bundle=str(path))
     env.reset(seed=0)
     info = {}
-    for _ in range(64):
+    for _ in range(made.layout.length):
         *_, info = env.step(env.action_space.sample())
-    assert ("nll_oracle" in info) == (name == "oracle")
+    assert ("nll_oracle" in info) == name.startswith("oracle")
+
+
+def test_half_precision_weights_are_rounded_before_anything_is_measured_on_them(short, tmp_path):
+    """What the bundle gives back scores exactly what the manifest says."""
+    made = bundle.load(run.pretrain(short("oracle-two-level"), tmp_path / "bundle"))
+    for net in (*made.priors, *made.oracles, made.vqvae):
+        for value in net.state_dict().values():
+            assert value.dtype == torch.float32 and torch.equal(value, value.half().float())
+    test = as_grids(made.layout, made.split("test"))
+    metrics = made.manifest["metrics"]
+    for nets, nats in (
+        (made.priors, metrics["priors"]["test_nats"]),
+        (made.oracles, metrics["oracle"]["entropy"]),
+    ):
+        found = -joint.total_log_prob(nets, test).mean().item()
+        assert found == pytest.approx(nats, rel=1e-6)
+
+
+def test_a_bundle_keeps_no_more_codes_than_its_recipe_says(short, tmp_path):
+    made = bundle.load(run.pretrain(short("faces32", keep=(20, 5, 6)), tmp_path / "bundle"))
+    assert [len(made.split(name)) for name in bundle.SPLITS] == [20, 5, 6]
 
 
 def test_a_folder_of_images_makes_a_bundle(short, tmp_path):
@@ -96,26 +129,36 @@ def test_a_vqvae_learns_to_reconstruct_and_uses_its_codes():
     assert rows[-1]["reconstruction"] < 0.25 * vqvae.to_float(images).var(0).mean()
     assert rows[-1]["used"] >= 4
     codes = extract(net, images)
-    assert codes.shape == (300, 16) and usage(codes, 16)["perplexity"] > 2
+    assert codes.shape == (300, 16) and usage(codes, config)["perplexity"] > 2
     assert reconstruction_error(net, images[250:]) == pytest.approx(rows[-1]["reconstruction"])
 
 
 def test_usage_by_hand():
-    found = usage(np.array([[0, 0], [1, 1]]), 4)
+    one = VQVAEConfig(2, layers=1, num_codes=4)
+    found = usage(np.array([[0], [1], [1], [0]]), one)
     assert found == {"perplexity": pytest.approx(2.0), "used": 2}
+    two = VQVAEConfig(4, layers=1, num_codes=4, levels=2)
+    found = usage(np.array([[3, 0, 0, 0, 0], [3, 1, 1, 1, 1]]), two)
+    assert (found["perplexity"], found["used"]) == (1, 1)
+    assert (found["perplexity_1"], found["used_1"]) == (pytest.approx(2.0), 2)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_nets_that_fit_each_other(name):
     recipe = RECIPES[name]
     with torch.device("meta"):
-        net, prior = VQVAE(recipe.vqvae), PixelCNN(recipe.prior)
-        judge = PatchGAN(recipe.discriminator)
-    assert recipe.vqvae.grids == (recipe.prior.grid,)
-    assert recipe.prior.num_codes == recipe.vqvae.num_codes
-    codes = torch.zeros(1, *recipe.prior.grid, dtype=torch.int64, device="meta")
-    assert prior.logits(codes).shape == (1, *recipe.prior.grid, recipe.vqvae.num_codes)
-    score_map = judge(net.represent([codes], recipe.discriminator_input))
+        net, judge = VQVAE(recipe.vqvae), PatchGAN(recipe.discriminator)
+        priors = [PixelCNN(prior) for prior in recipe.priors]
+        oracles = [PixelCNN(oracle) for oracle in recipe.oracles]
+    grids = recipe.vqvae.grids
+    assert len(recipe.prior_trainings) == len(priors)
+    assert len(recipe.oracle_trainings) == len(oracles) in (0, len(priors))
+    codes = [torch.zeros(1, *grid, dtype=torch.int64, device="meta") for grid in grids]
+    for level, (prior, grid) in enumerate(zip(priors, grids, strict=True)):
+        for net_of_level in (prior, *oracles[level : level + 1]):
+            logits = net_of_level.logits(codes[level], codes[level - 1] if level else None)
+            assert logits.shape == (1, *grid, recipe.vqvae.num_codes)
+    score_map = judge(net.represent(codes, recipe.discriminator_input))
     if recipe.source == "folder":
         assert score_map.shape == (1, 1, 4, 4), "the paper's map"
 
@@ -130,13 +173,13 @@ def test_the_papers_single_level_recipes_are_the_papers():
     }
     for name, row in expected.items():
         r = RECIPES[name]
-        p = r.prior
+        (p,), (training,) = r.priors, r.prior_trainings
         assert row == (
             p.grid[0], p.hidden, p.layers, p.attention_layers, p.output_layers,
-            r.prior_training.batch, r.prior_training.steps, r.vqvae.num_codes, r.vqvae.layers,
+            training.batch, training.steps, r.vqvae.num_codes, r.vqvae.layers,
         )  # fmt: skip
         assert (p.residual, p.filter_size, p.dropout) == (p.hidden, 5, 0.1)
         assert (r.vqvae.hidden, r.vqvae.residual, r.vqvae.code_dim) == (128, 64, 64)
         assert (r.vqvae_training.batch, r.vqvae_training.beta) == (128, 0.25)
-    oracle = RECIPES["celeba64-oracle"].oracle
+    oracle = RECIPES["celeba64-oracle"].oracles[0]
     assert oracle is not None and (oracle.hidden, oracle.layers) == (256, 5)

@@ -11,7 +11,7 @@ from agents import reinforce
 from agents.discriminator import DiscriminatorTraining
 from agents.reinforce import Config, advantages, play, returns, train
 from ral_env import bundle as bundles
-from ral_env.nets import PatchGANConfig
+from ral_env.nets import PatchGANConfig, joint
 
 
 def test_returns_equal_eq_3_by_hand():
@@ -30,12 +30,19 @@ def test_leave_one_out_by_hand():
     assert (advantages(torch.ones(3, 2), "leave-one-out", True) == 0).all()
 
 
-@pytest.fixture
-def small(tiny_codes):
+def flat(nets):
+    """All parameters of some nets in one row."""
+    return torch.cat([p.flatten() for net in nets for p in net.parameters()])
+
+
+@pytest.fixture(params=["one level", "two levels"])
+def small(request, tiny_codes, tiny_two_codes):
     """The small preset on a tiny bundle, for a few iterations."""
+    path = {"one level": tiny_codes, "two levels": tiny_two_codes}[request.param]
     return dataclasses.replace(
         reinforce.PRESETS["small"],
-        bundle=str(tiny_codes),
+        env="RALBundle-v0",
+        bundle=str(path),
         iterations=3,
         batch=8,
         warmup=2,
@@ -55,13 +62,12 @@ def test_whole_canvas_and_step_by_step_learn_the_same(small, reward, start, fake
         assert {k: v for k, v in a.items() if k != "seconds"} == {
             k: v for k, v in b.items() if k != "seconds"
         }
-    for a, b in zip(whole.policy.parameters(), steps.policy.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert torch.equal(flat(whole.policies), flat(steps.policies))
 
 
 def test_play_pays_the_same_either_way(tiny_codes):
     env = gym.make_vec(
-        "RALFaces32-v0", 3, bundle=str(tiny_codes), autoreset_mode="disabled"
+        "RALBundle-v0", 3, bundle=str(tiny_codes), autoreset_mode="disabled"
     ).unwrapped
     canvas, _ = env.reset(seed=0, options={"start": "continue", "rows": 1})
     codes = np.where(canvas == env.layout.empty, 2, canvas)
@@ -75,25 +81,21 @@ def test_play_pays_the_same_either_way(tiny_codes):
 def test_the_same_seed_learns_the_same_and_another_does_not(small):
     a, b = train(small, progress=False), train(small, progress=False)
     c = train(dataclasses.replace(small, seed=1), progress=False)
-    parameters = [torch.cat([p.flatten() for p in r.policy.parameters()]) for r in (a, b, c)]
-    assert torch.equal(parameters[0], parameters[1])
-    assert not torch.equal(parameters[0], parameters[2])
+    assert torch.equal(flat(a.policies), flat(b.policies))
+    for level, policy in enumerate(a.policies):
+        assert not torch.equal(flat([policy]), flat([c.policies[level]]))
 
 
 def test_a_constant_reward_teaches_nothing_with_a_baseline(small):
     config = dataclasses.replace(small, reward_source="constant", mle_weight=0.0, ema=0.0)
     result = train(config, progress=False)
-    prior = bundles.load(config.bundle).priors[0]
-    for a, b in zip(result.policy.parameters(), prior.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert torch.equal(flat(result.policies), flat(bundles.load(config.bundle).priors))
 
 
 def test_a_blind_discriminator_moves_no_policy(small):
     result = train(dataclasses.replace(small, gate_auc=1.1), progress=False)
-    prior = bundles.load(small.bundle).priors[0]
     assert all(row["gated"] == 1 for row in result.history)
-    for a, b in zip(result.policy.parameters(), prior.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert torch.equal(flat(result.policies), flat(bundles.load(small.bundle).priors))
 
 
 def test_the_policy_gradient_step_equals_one_by_hand(small, monkeypatch):
@@ -120,15 +122,19 @@ def test_the_policy_gradient_step_equals_one_by_hand(small, monkeypatch):
     monkeypatch.setattr(reinforce, "play", spy_play)
     monkeypatch.setattr(torch.optim, "Adam", Spy)
     train(config, progress=False)
-    prior = bundles.load(config.bundle).priors[0]
-    height, width = prior.config.grid
-    codes = torch.from_numpy(seen["codes"].astype(np.int64)).view(-1, height, width)
+    priors = bundles.load(config.bundle).priors
+    codes = torch.from_numpy(seen["codes"].astype(np.int64))
     reward = torch.from_numpy(seen["rewards"]).float()
-    time_left = torch.arange(height * width - 1, -1, -1).view(height, width)
+    time_left = torch.arange(codes.shape[1] - 1, -1, -1)
     others = (reward.sum() - reward) / (len(reward) - 1)
-    weight = (reward - others)[:, None, None] * 0.9**time_left
-    loss = -(weight * prior.log_prob(codes)).sum() / codes.numel()
-    expected = torch.autograd.grad(loss, list(prior.parameters()))
+    weight = (reward - others)[:, None] * 0.9**time_left
+    top = codes[:, :64].view(-1, 8, 8)
+    log_prob = priors[0].log_prob(top).flatten(1)
+    if len(priors) == 2:
+        bottom = priors[1].log_prob(codes[:, 64:].view(-1, 16, 16), top).flatten(1)
+        log_prob = torch.cat([log_prob, bottom], 1)
+    loss = -(weight * log_prob).sum() / codes.numel()
+    expected = torch.autograd.grad(loss, [p for prior in priors for p in prior.parameters()])
     found = seen["gradients"][-1]  # the discriminator's steps come first
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-3)
@@ -138,6 +144,7 @@ def test_the_paper_preset_runs_with_fresh_fakes_on_images(tiny_codes):
     size = bundles.load(tiny_codes).vqvae.config.image_size
     config = dataclasses.replace(
         Config(),
+        env="RALBundle-v0",
         bundle=str(tiny_codes),
         iterations=2,
         warmup=2,
@@ -151,14 +158,14 @@ def test_the_paper_preset_runs_with_fresh_fakes_on_images(tiny_codes):
 
 
 def test_the_policy_comes_to_please_the_discriminator(small, monkeypatch):
-    """With a frozen judge of one code, the share of that code must grow."""
+    """With a frozen judge of one code, the share of that code must grow, on every level."""
 
     class LikesCodeZero(torch.nn.Module):
         stride = 1
 
-        def __init__(self, codebook):
+        def __init__(self, codebooks):
             super().__init__()
-            self.register_buffer("wanted", codebook[0])
+            self.register_buffer("wanted", codebooks[:, 0].flatten())
             self.unused = torch.nn.Parameter(torch.zeros(1))
 
         def forward(self, x):  # (B, D, h, w) -> (B, 1, h, w)
@@ -166,17 +173,19 @@ def test_the_policy_comes_to_please_the_discriminator(small, monkeypatch):
             return match.float() + 0 * self.unused * x.mean(1, keepdim=True)
 
     bundle = bundles.load(small.bundle)
-    judge = LikesCodeZero(bundle.vqvae.codebook.clone())
+    judge = LikesCodeZero(bundle.vqvae.codebooks.clone())
     monkeypatch.setattr(bundles.Bundle, "discriminator", judge)
     config = dataclasses.replace(
         small, iterations=40, batch=32, mle_weight=0.0, learning_rate=1e-2, ema=0.0, warmup=0
     )
     result = train(config, progress=False)
-    empty = torch.full((200, *result.policy.config.grid), bundle.layout.num_codes)
     generator = torch.Generator().manual_seed(0)
-    before = (bundle.priors[0].sample(empty, generator=generator) == 0).float().mean()
-    after = (result.policy.sample(empty, generator=generator) == 0).float().mean()
-    assert after > 0.9 > before + 0.3
+    before, after = (
+        [(grid == 0).float().mean() for grid in joint.draw(policies, 200, generator)]
+        for policies in (bundle.priors, result.policies)
+    )
+    for level in range(len(bundle.priors)):
+        assert after[level] > 0.9 > before[level] + 0.3
 
 
 def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path, monkeypatch):
@@ -192,12 +201,11 @@ def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path, monkeypatch):
     result = train(small, tmp_path / "run", progress=False)
     assert result.interrupted and len(result.history) == 2
     saved = bundles.load(tmp_path / "run" / "bundle")
-    for a, b in zip(saved.priors[0].parameters(), result.policy.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert torch.equal(flat(saved.priors), flat(result.policies))
     assert (tmp_path / "run" / "progress.csv").read_text().count("\n") == 3
     assert list((tmp_path / "run").glob("samples-*.png"))
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
-    env = gym.make("RALFaces32-v0", bundle=str(tmp_path / "run" / "bundle"))
+    env = gym.make("RALBundle-v0", bundle=str(tmp_path / "run" / "bundle"))
     env.reset(seed=0)
 
 

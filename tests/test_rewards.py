@@ -87,7 +87,7 @@ def test_a_discriminator_of_codes_is_given_codebook_vectors(tiny_codes):
     *_, info = finish(env)
     codes = torch.from_numpy(info["final_canvas"].astype(int)).view(2, 8, 8)
     with torch.no_grad():
-        vectors = env.bundle.vqvae.codebook[codes].permute(0, 3, 1, 2)
+        vectors = env.bundle.vqvae.codebooks[0][codes].permute(0, 3, 1, 2)
         scores = (env.bundle.discriminator(vectors) / 0.05).clamp(-1, 1)[:, 0]
     assert info["score_map"] == pytest.approx(scores.numpy(), abs=1e-6)
     by_cell = scores.repeat_interleave(4, 1).repeat_interleave(4, 2).flatten(1)
@@ -156,9 +156,9 @@ def test_nll_oracle_is_that_of_all_cells_in_nats(tiny):
         *_, info = finish(env, **options)
         rows = options["rows"] if options.get("start") == "scratch" else 8
         codes = torch.from_numpy(info["final_canvas"].astype(int)).view(2, 8, 8)[:, :rows]
-        assert env.bundle.oracle is not None
+        assert len(env.bundle.oracles) == 1
         with torch.no_grad():
-            logits = env.bundle.oracle.logits(codes)  # (B, h, w, num_codes)
+            logits = env.bundle.oracles[0].logits(codes)  # (B, h, w, num_codes)
         nll = nn.functional.cross_entropy(logits.permute(0, 3, 1, 2), codes, reduction="none").sum(
             (1, 2)
         )

@@ -1,5 +1,6 @@
 """The networks. They know torch and nothing else of this project: not training, not episodes."""
 
+from ral_env.nets import joint
 from ral_env.nets.features import FeatureNet, FeatureNetConfig
 from ral_env.nets.patchgan import PatchGAN, PatchGANConfig
 from ral_env.nets.pixelcnn import PixelCNN, PixelCNNConfig
@@ -14,4 +15,5 @@ __all__ = [
     "PixelCNN",
     "PixelCNNConfig",
     "VQVAEConfig",
+    "joint",
 ]

@@ -12,7 +12,7 @@ class PatchGANConfig:
     """Sizes of a PatchGAN.
 
     Args:
-        in_channels: 3 for images, ``code_dim`` for codebook vectors.
+        in_channels: 3 for images, ``levels * code_dim`` for codebook vectors.
         hidden: channels of the first convolution; they double with each strided one, up to 8x.
         layers: strided convolutions. The paper's 5 make a 4x4 map from 128x128 pixels.
         plain_layers: convolutions without stride that come first (for small inputs, where strides

@@ -224,9 +224,14 @@ class PixelCNN(nn.Module):
 
     forward = logits
 
-    def log_prob(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
-        """log G of every code given those before it, in nats: (B, h, w). Differentiable."""
-        log_probs = self.logits(codes, condition).log_softmax(-1)
+    def log_prob(
+        self, codes: Tensor, condition: Tensor | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """log G of every code given those before it, in nats: (B, h, w). Differentiable.
+
+        ``temperature`` divides the logits: the distribution that :meth:`sample` then draws from.
+        """
+        log_probs = (self.logits(codes, condition) / temperature).log_softmax(-1)
         return log_probs.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
 
     def compute_loss(self, codes: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:

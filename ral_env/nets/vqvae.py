@@ -1,7 +1,13 @@
-"""VQ-VAE: images to grids of codes and back (paper section 3; sizes in supplement Tables 4-10)."""
+"""VQ-VAE and VQ-VAE-2: images to grids of codes and back.
+
+Paper section 3, sizes in supplement Tables 4-10. Two levels are those of Razavi et al. 2019,
+"Generating Diverse High-Fidelity Images with VQ-VAE-2" (arXiv 1906.00446): the top codes are chosen
+first, and the bottom encoder is told what they decode to.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +23,14 @@ class VQVAEConfig:
         image_size: side of the square image, in pixels.
         hidden: channels of the trunk.
         residual: inner channels of a residual block.
-        layers: strided convolutions; each halves the side, so the grid is image_size / 2**layers.
-        num_codes: entries of the codebook.
+        layers: strided convolutions down to the finest grid; each halves the side.
+        num_codes: entries of each level's codebook.
         code_dim: length of a codebook vector.
-        levels: code grids of an image. One is built so far.
+        levels: code grids of an image. The finest has image_size / 2**layers cells a side, each
+            coarser one half as many.
+
+    Raises:
+        ValueError: if there is no level, or the image's side cannot be halved so often.
     """
 
     image_size: int
@@ -32,18 +42,21 @@ class VQVAEConfig:
     levels: int = 1
 
     def __post_init__(self) -> None:
-        if self.levels != 1:
-            raise ValueError(f"levels={self.levels}: only one level of codes is supported")
-        if self.image_size % 2**self.layers:
+        if self.levels < 1:
+            raise ValueError(f"levels={self.levels}, expected 1 or more")
+        halvings = self.layers + self.levels - 1
+        if self.image_size % 2**halvings:
             raise ValueError(
-                f"image_size={self.image_size} is not divisible by 2**layers={2**self.layers}"
+                f"image_size={self.image_size} is not divisible by 2**{halvings}={2**halvings} "
+                f"(layers={self.layers}, levels={self.levels})"
             )
 
     @property
     def grids(self) -> tuple[tuple[int, int], ...]:
         """(h, w) of each level's code grid, top first."""
-        side = self.image_size // 2**self.layers
-        return ((side, side),)
+        finest = self.image_size // 2**self.layers
+        sides = [finest // 2**above for above in reversed(range(self.levels))]
+        return tuple((side, side) for side in sides)
 
 
 class ResidualBlock(nn.Module):
@@ -61,50 +74,92 @@ class ResidualBlock(nn.Module):
 
 
 class VQVAE(nn.Module):
-    """Encoder E, codebook C and decoder U.
+    """Encoder E, codebook C (one for each level) and decoder U.
 
-    The decoder is fully convolutional: a grid of any number of rows decodes to a picture that is
-    only that tall, which is what partial generation needs (paper section 4.3).
+    The decoder is fully convolutional: grids of any number of rows decode to a picture that is only
+    that tall, which is what partial generation needs (paper section 4.3).
     """
 
     def __init__(self, config: VQVAEConfig):
         super().__init__()
         self.config = config
-        hidden, residual = config.hidden, config.residual
+        hidden, residual, dim = config.hidden, config.residual, config.code_dim
+        above = range(config.levels - 1)  # levels that have a finer one below them
+
+        def body() -> list[nn.Module]:
+            return [ResidualBlock(hidden, residual), ResidualBlock(hidden, residual)]
+
         # The paper's "transposed convolution for downsampling" is read as a strided convolution.
         down: list[nn.Module] = []
         for layer in range(config.layers):
             down += [nn.Conv2d(hidden if layer else 3, hidden, 3, stride=2, padding=1), nn.ReLU()]
         self.encoder = nn.Sequential(
-            *down,
-            nn.Conv2d(hidden, hidden, 3, padding=1),
-            ResidualBlock(hidden, residual),
-            ResidualBlock(hidden, residual),
-            nn.ReLU(),
-            nn.Conv2d(hidden, config.code_dim, 1),
+            *down, nn.Conv2d(hidden, hidden, 3, padding=1), *body(), nn.ReLU()
+        )
+        self.coarser = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(hidden, hidden, 3, stride=2, padding=1), *body(), nn.ReLU())
+            for _ in above
+        )
+        # What a level's codes tell the encoder of the next finer one.
+        self.finer = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(dim, hidden, 3, padding=1),
+                *body(),
+                nn.ReLU(),
+                nn.ConvTranspose2d(hidden, hidden, 4, 2, padding=1),
+            )
+            for _ in above
+        )
+        self.project = nn.ModuleList(
+            nn.Conv2d(2 * hidden if level else hidden, dim, 1) for level in range(config.levels)
+        )
+        self.enlarge = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    nn.ConvTranspose2d(dim, dim, 4, 2, padding=1)
+                    for _ in range(config.levels - 1 - level)
+                )
+            )
+            for level in above
         )
         up: list[nn.Module] = []
         for layer in range(config.layers):
             last = layer == config.layers - 1
             up += [nn.ReLU(), nn.ConvTranspose2d(hidden, 3 if last else hidden, 4, 2, padding=1)]
         self.decoder = nn.Sequential(
-            nn.Conv2d(config.code_dim, hidden, 3, padding=1),
-            ResidualBlock(hidden, residual),
-            ResidualBlock(hidden, residual),
-            *up,
+            nn.Conv2d(config.levels * dim, hidden, 3, padding=1), *body(), *up
         )
         # A buffer, not a parameter: moving averages write it, no gradient does (see pretrain).
-        self.codebook: Tensor
-        self.register_buffer("codebook", torch.randn(config.num_codes, config.code_dim))
+        self.codebooks: Tensor  # (levels, num_codes, code_dim)
+        self.register_buffer("codebooks", torch.randn(config.levels, config.num_codes, dim))
 
-    def encode_vectors(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] to vectors before quantisation (B, code_dim, h, w)."""
-        return self.encoder(images)
+    def quantise(self, images: Tensor, nearest: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+        """Encode, with the caller's quantiser: the pass that pretraining and :meth:`encode` share.
 
-    def decode_vectors(self, vectors: Tensor) -> Tensor:
-        """Codebook vectors (B, code_dim, h, w) to images (B, 3, H, W), not clamped."""
-        return self.decoder(vectors)
+        Args:
+            images: (B, 3, H, W) in [-1, 1].
+            nearest: is given a level (0 is the top) and its vectors (B, code_dim, h, w), returns
+                what stands for them, of the same shape.
 
+        Returns:
+            What ``nearest`` returned for each level, top first.
+        """
+        features = [self.encoder(images)]
+        for coarser in self.coarser:
+            features.insert(0, coarser(features[0]))
+        vectors: list[Tensor] = []
+        for level, (project, x) in enumerate(zip(self.project, features, strict=True)):
+            if level:
+                x = torch.cat([x, self.finer[level - 1](vectors[-1])], 1)
+            vectors.append(nearest(level, project(x)))
+        return vectors
+
+    def decode_vectors(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Codebook vectors (B, code_dim, h, w), a level each, to images (B, 3, H, W), unclamped."""
+        above = [enlarge(v) for enlarge, v in zip(self.enlarge, vectors[:-1], strict=True)]
+        return self.decoder(torch.cat([*above, vectors[-1]], 1))
+
+    @torch.no_grad()
     def encode(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) in [-1, 1] to codes: one int64 grid (B, h, w) a level, top first.
 
@@ -118,28 +173,53 @@ class VQVAE(nn.Module):
             )
         if not images.is_floating_point():
             raise ValueError(f"images are {images.dtype}, expected floats in [-1, 1]")
-        vectors = self.encode_vectors(images).permute(0, 2, 3, 1)  # (B, h, w, D)
-        distances = torch.cdist(vectors.flatten(0, 2), self.codebook)  # (B*h*w, K)
-        return [distances.argmin(1).view(vectors.shape[:3])]
+        codes: list[Tensor] = []
 
-    def lookup(self, codes: list[Tensor]) -> Tensor:
-        """Codes, a grid a level, to their codebook vectors (B, code_dim, h, w)."""
-        (grid,) = codes
-        return F.embedding(grid.long(), self.codebook).permute(0, 3, 1, 2)
+        def nearest(level: int, vectors: Tensor) -> Tensor:
+            flat = vectors.permute(0, 2, 3, 1)  # (B, h, w, D)
+            distances = torch.cdist(flat.flatten(0, 2), self.codebooks[level])  # (B*h*w, K)
+            codes.append(distances.argmin(1).view(flat.shape[:3]))
+            return self._vectors(level, codes[-1])
 
-    def decode(self, codes: list[Tensor]) -> Tensor:
+        self.quantise(images, nearest)
+        return codes
+
+    def _vectors(self, level: int, grid: Tensor) -> Tensor:
+        """Codes (B, h, w) of a level to their codebook vectors (B, code_dim, h, w)."""
+        return F.embedding(grid.long(), self.codebooks[level]).permute(0, 3, 1, 2)
+
+    def lookup(self, codes: Sequence[Tensor]) -> list[Tensor]:
+        """Codes, a grid (B, h, w) a level, to their codebook vectors (B, code_dim, h, w) each.
+
+        Raises:
+            ValueError: if there are not as many grids as levels.
+        """
+        if len(codes) != self.config.levels:
+            raise ValueError(f"{len(codes)} grids of codes, expected {self.config.levels}")
+        return [self._vectors(level, grid) for level, grid in enumerate(codes)]
+
+    def decode(self, codes: Sequence[Tensor]) -> Tensor:
         """Codes, a grid (B, h, w) a level, to images (B, 3, H, W) in [-1, 1].
 
-        Any number of rows decodes; a picture is ``2**layers`` pixels tall for each row of codes.
+        Any number of rows decodes; a picture is ``2**layers`` pixels tall for each row of the
+        finest grid.
         """
         return self.decode_vectors(self.lookup(codes)).clamp(-1, 1)
 
-    def represent(self, codes: list[Tensor], kind: str) -> Tensor:
-        """What a discriminator is shown of these codes: their ``image``, or the ``codes``' vectors.
+    def represent(self, codes: Sequence[Tensor], kind: str) -> Tensor:
+        """What a discriminator is shown of these codes.
+
+        Args:
+            kind: ``image``: (B, 3, H, W); or ``codes``: the vectors of all levels on the finest
+                grid, coarser ones repeated, (B, levels * code_dim, h, w).
 
         Raises:
             ValueError: if ``kind`` is neither.
         """
         if kind not in ("image", "codes"):
             raise ValueError(f"discriminator input {kind!r}, expected 'image' or 'codes'")
-        return self.decode(codes) if kind == "image" else self.lookup(codes)
+        if kind == "image":
+            return self.decode(codes)
+        vectors = self.lookup(codes)
+        size = vectors[-1].shape[2:]
+        return torch.cat([*(F.interpolate(v, size) for v in vectors[:-1]), vectors[-1]], 1)

@@ -1,0 +1,82 @@
+"""The priors of all levels as one distribution over an image's codes, top level first.
+
+log G(codes) = log G_0(top) + log G_1(bottom | top) + ...: every finer prior is conditioned on the
+level above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ral_env.nets.pixelcnn import PixelCNN
+
+
+def log_prob(
+    priors: Sequence[PixelCNN], grids: Sequence[Tensor], temperature: float = 1.0
+) -> list[Tensor]:
+    """log G of every code given all before it, in nats: (B, h, w) a level. Differentiable.
+
+    Args:
+        grids: int64 codes (B, h, w), a grid a level; all of them may have fewer rows.
+    """
+    above = [None, *grids[:-1]]
+    return [
+        prior.log_prob(grid, condition, temperature)
+        for prior, grid, condition in zip(priors, grids, above, strict=True)
+    ]
+
+
+def total_log_prob(
+    priors: Sequence[PixelCNN],
+    grids: Sequence[Tensor],
+    temperature: float = 1.0,
+    batch: int | None = None,
+) -> Tensor:
+    """log G of whole canvases, in nats: (B,), without gradient, a batch at a time."""
+    cells = sum(grid[0].numel() for grid in grids)
+    size = batch or max(1, 2**15 // cells)
+    with torch.no_grad():
+        parts = [
+            sum(level.sum((1, 2)) for level in log_prob(priors, part, temperature))
+            for part in zip(*(grid.split(size) for grid in grids), strict=True)
+        ]
+    return torch.cat(parts)  # type: ignore[arg-type]
+
+
+def sample(
+    priors: Sequence[PixelCNN],
+    prefixes: Sequence[Tensor],
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> list[Tensor]:
+    """Write the EMPTY cells of every level, the top first. See :meth:`PixelCNN.sample`."""
+    grids: list[Tensor] = []
+    for prior, prefix in zip(priors, prefixes, strict=True):
+        condition = grids[-1] if grids else None
+        grids.append(prior.sample(prefix, condition, temperature, generator))
+    return grids
+
+
+def draw(
+    priors: Sequence[PixelCNN],
+    count: int,
+    generator: torch.Generator | None = None,
+    temperature: float = 1.0,
+    batch: int | None = None,
+) -> list[Tensor]:
+    """``count`` whole canvases: int64 (count, h, w) a level."""
+    cells = sum(prior.config.grid[0] * prior.config.grid[1] for prior in priors)
+    size = batch or max(16, 2**15 // cells)
+    device = priors[0].embedding.weight.device
+    parts = []
+    for first in range(0, count, size):
+        shape = (min(size, count - first),)
+        empty = [
+            torch.full(shape + prior.config.grid, prior.config.num_codes, device=device)
+            for prior in priors
+        ]
+        parts.append(sample(priors, empty, temperature, generator))
+    return [torch.cat(level) for level in zip(*parts, strict=True)]
