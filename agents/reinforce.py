@@ -31,7 +31,8 @@ from tqdm import tqdm
 
 import ral_env  # noqa: F401  registers the ids
 from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining, auc
-from agents.mle import as_grids, average_into
+from agents.mle import as_grids
+from agents.training import average_into
 from ral_env import bundle as bundles
 from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN, joint
 from ral_env.reward import NORMALISERS

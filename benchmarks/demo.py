@@ -25,6 +25,7 @@ from torch import Tensor
 
 import ral_env
 from agents import mle, reinforce
+from agents.training import Training
 from benchmarks import metrics, plots
 from ral_env.bundle import Bundle
 from ral_env.nets import PixelCNN, joint
@@ -125,8 +126,8 @@ class Judge:
 
 # A fair chance for more maximum likelihood: the anchor's own batch, an average of the weights as
 # RAL has, and of all that the time allows the weights that were best on validation codes.
-CONTINUED_TRAINING = mle.MLETraining(
-    steps=10**9, batch=64, learning_rate=3e-4, decay=False, weight_decay=1e-2, ema=0.99,
+CONTINUED_TRAINING = Training(
+    steps=10**9, batch=64, learning_rate=3e-4, schedule="constant", weight_decay=1e-2, ema=0.99,
     validate_every=50,
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.discriminator import DiscriminatorTraining
-from agents.mle import MLETraining
+from agents.training import Training
 from pretrain.vqvae import VQVAETraining
 from ral_env.nets import FeatureNetConfig, PatchGANConfig, PixelCNNConfig, VQVAEConfig
 
@@ -37,7 +37,7 @@ class Recipe:
     source: str
     vqvae: VQVAEConfig
     priors: tuple[PixelCNNConfig, ...]
-    prior_trainings: tuple[MLETraining, ...]
+    prior_trainings: tuple[Training, ...]
     count: int = 0
     vqvae_training: VQVAETraining = field(default_factory=VQVAETraining)
     discriminator: PatchGANConfig = field(default_factory=PatchGANConfig)
@@ -49,7 +49,7 @@ class Recipe:
     features: FeatureNetConfig | None = None
     feature_steps: int = 1500
     oracles: tuple[PixelCNNConfig, ...] = ()
-    oracle_trainings: tuple[MLETraining, ...] = ()
+    oracle_trainings: tuple[Training, ...] = ()
     oracle_samples: int = 0
     keep: tuple[int, int, int] | None = None
     half: bool = False
@@ -96,18 +96,18 @@ def _level(
                           output, condition, above)  # fmt: skip
 
 
-def _mle(batch: int, steps: int) -> MLETraining:
+def _mle(batch: int, steps: int) -> Training:
     # Learning rates of pretraining are ours: the paper gives none.
-    return MLETraining(steps=steps, batch=batch, learning_rate=3e-4)
+    return Training(steps=steps, batch=batch, learning_rate=3e-4)
 
 
 def _paper(
     name: str,
     image_size: int,
     layers: int,
-    *levels: tuple[PixelCNNConfig, MLETraining],
+    *levels: tuple[PixelCNNConfig, Training],
     vqvae_steps: int = 156_250,
-    oracle: tuple[PixelCNNConfig, MLETraining] | None = None,
+    oracle: tuple[PixelCNNConfig, Training] | None = None,
 ) -> Recipe:
     """A row of the supplement's Tables 4-10."""
     num_codes = levels[0][0].num_codes
@@ -128,7 +128,7 @@ def _paper(
 def _stand_in(
     name: str,
     vqvae: VQVAEConfig,
-    *levels: tuple[PixelCNNConfig, MLETraining],
+    *levels: tuple[PixelCNNConfig, Training],
     count: int,
     vqvae_training: VQVAETraining,
     keep: tuple[int, int, int],
@@ -158,9 +158,8 @@ def _stand_in(
     )
 
 
-def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> MLETraining:
-    return MLETraining(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99,
-                       validate_every=max(1, steps // 10))  # fmt: skip
+def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> Training:
+    return Training(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -173,7 +172,7 @@ RECIPES: dict[str, Recipe] = {
             vqvae_training=VQVAETraining(steps=2000, batch=64, shift=2),
             # 1,200 images are few: more dropout than the paper's 0.1, weight decay, an average.
             priors=(PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.3, 1),),
-            prior_trainings=(MLETraining(steps=3000, batch=64, weight_decay=1e-2, ema=0.99,
+            prior_trainings=(Training(steps=3000, batch=64, weight_decay=1e-2, ema=0.99,
                                          validate_every=100, patience=8),),
             features=FeatureNetConfig(hidden=12, outputs=10, name="digit classes, 32-d"),
             **_small_discriminator(),
@@ -185,7 +184,7 @@ RECIPES: dict[str, Recipe] = {
             vqvae=_SMALL_VQVAE,
             vqvae_training=VQVAETraining(steps=2500, batch=96),
             priors=(PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.1, 1),),
-            prior_trainings=(MLETraining(steps=6000, batch=128, ema=0.99, validate_every=300),),
+            prior_trainings=(Training(steps=6000, batch=128, ema=0.99, validate_every=300),),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
             **_small_discriminator(),
         ),
@@ -198,7 +197,7 @@ RECIPES: dict[str, Recipe] = {
             vqvae=_SMALL_VQVAE,
             vqvae_training=VQVAETraining(steps=2500, batch=96),
             oracles=(PixelCNNConfig((8, 8), 64, 32, 32, 4, 2, 5, 0.05, 1),),
-            oracle_trainings=(MLETraining(steps=4000, batch=64, ema=0.99, validate_every=400),),
+            oracle_trainings=(Training(steps=4000, batch=64, ema=0.99, validate_every=400),),
             oracle_samples=15_600,
             priors=(PixelCNNConfig((8, 8), 64, 12, 12, 1, 0, 5, 0.0, 1),),
             prior_trainings=(_quick(128, 10_000, 4e-3),),

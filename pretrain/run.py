@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agents import mle
+from agents.training import Training
 from pretrain import data, discriminator, features, vqvae
 from pretrain.recipes import RECIPES, Recipe
 from ral_env import bundle
@@ -47,7 +48,7 @@ def _fit_priors(
     stage: str,
     configs: Sequence[PixelCNNConfig],
     codes: Codes,
-    trainings: Sequence[mle.MLETraining],
+    trainings: Sequence[Training],
     seed: int,
     half: bool,
 ) -> tuple[list[PixelCNN], list[list[dict[str, float]]]]:
@@ -111,7 +112,12 @@ def pretrain(
     bar, vqvae_rows, log = _show("vqvae", recipe.vqvae_training.steps)
     with bar:
         net, _ = vqvae.fit(
-            recipe.vqvae, pixels["train"], pixels["validation"], recipe.vqvae_training, seed, log
+            recipe.vqvae,
+            pixels["train"],
+            pixels["validation"],
+            recipe.vqvae_training,
+            seed,
+            log=log,
         )
     net = _rounded(net, recipe.half)
     layout = CodeLayout(recipe.vqvae.grids, recipe.vqvae.num_codes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,28 +10,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agents.training import Processes, Training, optimise
 from ral_env.nets import VQVAE, VQVAEConfig
 
 
 @dataclass(frozen=True)
-class VQVAETraining:
-    """How a VQ-VAE learns.
+class VQVAETraining(Training):
+    """How a VQ-VAE learns, beside what every training has.
 
     Args:
-        steps: updates.
-        batch: images an update; the paper's is 128.
-        learning_rate: of Adam, cosine to zero.
         beta: weight of the commitment loss; the paper's is 0.25.
-        decay: of the moving averages that make the codebook.
+        codebook_decay: of the moving averages that make the codebook.
         revive_below: a code whose moving count falls below this is replaced by an input vector.
         shift: augmentation: move each image by up to this many pixels, edges repeated.
     """
 
     steps: int = 3000
-    batch: int = 128
-    learning_rate: float = 1e-3
+    final_rate: float = 0.0
     beta: float = 0.25
-    decay: float = 0.99
+    codebook_decay: float = 0.99
     revive_below: int = 2
     shift: int = 0
 
@@ -43,7 +38,7 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
-def shifted(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+def shifted(images: Tensor, shift: int, generator: torch.Generator | None = None) -> Tensor:
     """Move each image by up to ``shift`` pixels in both directions; edge pixels are repeated."""
     if not shift:
         return images
@@ -64,11 +59,12 @@ def chunk(images: Tensor) -> int:
 def extract(vqvae: VQVAE, images: Tensor) -> np.ndarray:
     """Stage 2's data: uint8 images (N, 3, S, S) to flat codes (N, length), int64, top first."""
     vqvae.eval()
+    device = vqvae.codebooks.device
     parts = [
-        torch.cat([grid.flatten(1) for grid in vqvae.encode(to_float(part))], 1)
+        torch.cat([grid.flatten(1) for grid in vqvae.encode(to_float(part.to(device)))], 1)
         for part in images.split(chunk(images))
     ]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 def usage(codes: np.ndarray, config: VQVAEConfig) -> dict[str, float]:
@@ -97,26 +93,31 @@ def fit(
     validation: Tensor,
     training: VQVAETraining,
     seed: int = 0,
-    log: Callable[[dict[str, float]], None] | None = None,
+    **options: Any,
 ) -> tuple[VQVAE, list[dict[str, float]]]:
     """Train a VQ-VAE on uint8 images (N, 3, S, S).
 
+    Args:
+        options: ``log``, ``checkpoint``, ``device``: see :func:`agents.training.optimise`.
+
     Returns:
-        The net, and rows of ``step``, ``seconds``, ``reconstruction`` (mean squared error on the
-        validation images, pixels in [-1, 1]), ``perplexity`` and ``used`` (codes, of the same).
+        The net, and rows of ``step``, ``seconds``, ``train_reconstruction``, ``train_commitment``,
+        ``reconstruction`` (mean squared error on the validation images, pixels in [-1, 1]), and
+        what :func:`usage` says of their codes.
     """
     # The library keeps the moving averages, k-means start and dead-code revival; our net keeps
     # just the codebooks that come out.
     from vector_quantize_pytorch import VectorQuantize
 
+    # It looks once, when it is built, whether there are processes to share its averages with.
+    Processes(options.get("device", "cpu"))
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
     vqvae = VQVAE(config)
     quantisers: list[Any] = [
         VectorQuantize(
             dim=config.code_dim,
             codebook_size=config.num_codes,
-            decay=training.decay,
+            decay=training.codebook_decay,
             commitment_weight=training.beta,
             rotation_trick=False,
             kmeans_init=True,
@@ -125,43 +126,38 @@ def fit(
         )
         for _ in range(config.levels)
     ]
-    optimizer = torch.optim.Adam(vqvae.parameters(), lr=training.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
-    every = max(1, training.steps // 10)
-    start, history = time.perf_counter(), []
-    for step in range(1, training.steps + 1):
-        vqvae.train()
-        commitments: list[Tensor] = []
 
-        def nearest(level: int, vectors: Tensor, commitments: list[Tensor] = commitments) -> Tensor:
+    def losses(batch: Tensor) -> dict[str, Tensor]:
+        images = to_float(shifted(batch, training.shift))
+        commitments = []
+
+        def nearest(level: int, vectors: Tensor) -> Tensor:
             quantised, _, commitment = quantisers[level](vectors)
             commitments.append(commitment)
             return quantised
 
-        index = torch.randint(len(images), (training.batch,), generator=generator)
-        batch = to_float(shifted(images[index], training.shift, generator))
-        decoded = vqvae.decode_vectors(vqvae.quantise(batch, nearest))
-        loss = F.mse_loss(decoded, batch) + torch.stack(commitments).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % every == 0 or step == training.steps:
-            books = [quantiser.codebook.detach() for quantiser in quantisers]
-            vqvae.codebooks.copy_(torch.stack(books))
-            codes = extract(vqvae, validation)
-            history.append(
-                {
-                    "step": step,
-                    "seconds": time.perf_counter() - start,
-                    "reconstruction": reconstruction_error(vqvae, validation),
-                    **usage(codes, config),
-                }
-            )
-            if log:
-                log(history[-1])
-    vqvae.eval()
-    return vqvae, history
+        decoded = vqvae.decode_vectors(vqvae.quantise(images, nearest))
+        commitment = torch.stack(commitments).sum()
+        return {"reconstruction": F.mse_loss(decoded, images), "commitment": commitment}
+
+    def validate(net: Any) -> dict[str, float]:
+        books = [quantiser.codebook.detach() for quantiser in quantisers]
+        net.codebooks.copy_(torch.stack(books))
+        error = reconstruction_error(net, validation)
+        return {"reconstruction": error, **usage(extract(net, validation), config)}
+
+    rows = optimise(
+        vqvae,
+        losses,
+        lambda index: images[index],
+        len(images),
+        validate,
+        training,
+        seed=seed,
+        also=quantisers,
+        **options,
+    )
+    return vqvae, rows
 
 
 @torch.no_grad()
@@ -170,6 +166,6 @@ def reconstruction_error(vqvae: VQVAE, images: Tensor) -> float:
     vqvae.eval()
     total = 0.0
     for part in images.split(chunk(images)):
-        x = to_float(part)
+        x = to_float(part.to(vqvae.codebooks.device))
         total += F.mse_loss(vqvae.decode(vqvae.encode(x)), x).item() * len(part)
     return total / len(images)

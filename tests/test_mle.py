@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.mle import MLETraining, as_grids, average_into, fit, mean_nll
+from agents.mle import as_grids, fit, mean_nll
+from agents.training import Training, average_into
 from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN, PixelCNNConfig
 
@@ -24,7 +25,7 @@ def prior(seed=0):
 
 def test_a_prior_learns_the_entropy_of_its_data():
     net = prior()
-    training = MLETraining(steps=150, batch=64, learning_rate=1e-2, validate_every=50)
+    training = Training(steps=150, batch=64, learning_rate=1e-2, validate_every=50)
     rows = fit(net, striped(2000, 0), striped(500, 1), training)
     assert rows[-1]["validation_nats_per_code"] < 1.15 * np.log(4) / 4
     assert rows[0]["validation_nats_per_code"] > 2 * rows[-1]["validation_nats_per_code"]
@@ -34,7 +35,9 @@ def test_a_prior_learns_the_entropy_of_its_data():
 def test_the_weights_that_were_best_are_kept():
     """From 20 canvases it soon overfits; what is left must score as its best row."""
     net, validation = prior(), striped(200, 1)
-    training = MLETraining(steps=120, batch=20, learning_rate=3e-2, decay=False, validate_every=10)
+    training = Training(
+        steps=120, batch=20, learning_rate=3e-2, schedule="constant", validate_every=10
+    )
     train = torch.randint(4, (20, 4, 4), generator=torch.Generator().manual_seed(0))
     rows = fit(net, train, validation, training)
     best = min(row["validation_nats_per_code"] for row in rows)
@@ -43,18 +46,18 @@ def test_the_weights_that_were_best_are_kept():
 
 
 def test_patience_and_time_stop_it():
-    training = MLETraining(
-        steps=10**6, batch=4, learning_rate=1e-1, validate_every=1, patience=3, decay=False
+    training = Training(
+        steps=10**6, batch=4, learning_rate=1e-1, validate_every=1, patience=3, schedule="constant"
     )
     rows = fit(prior(), striped(10, 0), striped(10, 1), training)
     best = min(range(len(rows)), key=lambda i: rows[i]["validation_nats_per_code"])
     assert len(rows) - 1 - best == 3
-    slow = MLETraining(steps=10**6, batch=4, validate_every=10**6)
+    slow = Training(steps=10**6, batch=4, validate_every=10**6)
     assert fit(prior(), striped(10, 0), striped(10, 1), slow, seconds=0.05)[-1]["step"] > 0
 
 
 def test_the_same_seed_gives_the_same_weights():
-    training = MLETraining(steps=5, batch=8, ema=0.9)
+    training = Training(steps=5, batch=8, ema=0.9)
     nets = [prior(), prior()]
     for net in nets:
         torch.manual_seed(3)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from agents.mle import MLETraining, as_grids
+from agents.mle import as_grids
+from agents.training import Training
 from pretrain import discriminator, run, vqvae
 from pretrain.recipes import RECIPES
 from pretrain.vqvae import VQVAETraining, extract, reconstruction_error, usage
@@ -25,7 +26,7 @@ def short(monkeypatch):
 
     def cut(name, **changes):
         recipe = RECIPES[name]
-        few = MLETraining(steps=4, batch=8, validate_every=2)
+        few = Training(steps=4, batch=8, validate_every=2)
         tiny = {"hidden": 8, "residual": 8, "layers": 2}
         changes = {
             "vqvae": dataclasses.replace(recipe.vqvae, hidden=8, residual=8),
@@ -123,7 +124,7 @@ def test_a_vqvae_learns_to_reconstruct_and_uses_its_codes():
     images = torch.from_numpy(halves.transpose(0, 2, 1)[:, :, :, None, None])
     images = images.expand(-1, -1, -1, 8, 16).reshape(300, 3, 16, 16).contiguous()
     config = VQVAEConfig(16, hidden=16, residual=8, layers=2, num_codes=16, code_dim=4)
-    training = VQVAETraining(steps=300, batch=32, learning_rate=3e-3, decay=0.9)
+    training = VQVAETraining(steps=300, batch=32, learning_rate=3e-3, codebook_decay=0.9)
     net, rows = vqvae.fit(config, images[:250], images[250:], training)
     # Against a net that says the mean colour everywhere.
     assert rows[-1]["reconstruction"] < 0.25 * vqvae.to_float(images).var(0).mean()

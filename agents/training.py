@@ -1,0 +1,392 @@
+"""One routine trains whatever has a loss: the stages of pretraining, and RL's control arm.
+
+Which examples an update sees depends on the seed and its number alone, and all else that it depends
+on is in the checkpoint: a run that was cut goes on as if it had not been. The examples do not
+depend on the number of processes: several, started by ``torchrun``, make the update of one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How something is trained.
+
+    Args:
+        steps: updates at most.
+        batch: examples an update, over all processes together.
+        learning_rate: of AdamW.
+        schedule: ``constant``, or ``cosine`` down to ``final_rate`` of the learning rate.
+        final_rate: share of the learning rate that is left at the end.
+        warmup: updates in which the learning rate rises from zero.
+        betas: of AdamW.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient; 0 does not clip.
+        ema: decay of the running average of the weights that is validated and kept; 0 is none.
+        accumulate: parts in which a process computes its share of a batch, to save memory.
+        precision: ``bfloat16`` computes losses in mixed precision; weights stay float32.
+        validate_every: updates between validations; 0 is a tenth of the steps.
+        patience: validations without a new best before it stops; 0 never stops early.
+        checkpoint_every: updates between checkpoints, where a place for them is given.
+        workers: processes that load examples ahead; 0 loads them when they are needed.
+    """
+
+    steps: int = 10_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    final_rate: float = 0.1
+    warmup: int = 0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    ema: float = 0.0
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validate_every: int = 0
+    patience: int = 0
+    checkpoint_every: int = 500
+    workers: int = 0
+
+    @property
+    def period(self) -> int:
+        """Updates between validations."""
+        return self.validate_every or max(1, self.steps // 10)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update ``step``, counted from 0."""
+        share = 1.0
+        if self.schedule == "cosine":
+            done = min(step / self.steps, 1)
+            share = self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * done)) / 2
+        if self.warmup:
+            share *= min(1, (step + 1) / self.warmup)
+        return self.learning_rate * share
+
+
+@lru_cache(maxsize=2)
+def _shuffled(count: int, seed: int, epoch: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(count, generator=generator)
+
+
+def examples(count: int, batch: int, seed: int, step: int) -> Tensor:
+    """Indices (batch,) that update ``step`` sees: one shuffled epoch of ``count`` after another."""
+    first = step * batch
+    epochs = range(first // count, (first + batch - 1) // count + 1)
+    run = torch.cat([_shuffled(count, seed, epoch) for epoch in epochs])
+    return run[first % count : first % count + batch]
+
+
+def average_into(average: nn.Module, net: nn.Module, decay: float) -> None:
+    """Move every tensor of ``average`` towards that of ``net`` by 1 - decay."""
+    with torch.no_grad():
+        for mine, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+            mine.lerp_(new, 1 - decay) if mine.is_floating_point() else mine.copy_(new)
+
+
+class Processes:
+    """The processes that train together: this one, or all that ``torchrun`` has started.
+
+    Attributes:
+        count, rank: how many, and which one this is; the first, 0, writes files.
+        device: where this one computes.
+    """
+
+    def __init__(self, device: str | torch.device = "cpu"):
+        self.accelerator: Any = None
+        self.count, self.rank, self.device = 1, 0, torch.device(device)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import Accelerator
+
+            self.accelerator = Accelerator(cpu=self.device.type == "cpu")
+            self.count, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+            self.device = self.accelerator.device
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """A net whose gradients are averaged over the processes."""
+        return self.accelerator.prepare_model(net) if self.accelerator else net
+
+    def local(self, net: nn.Module) -> Any:
+        """A context in which a wrapped net's gradients are not yet averaged."""
+        return self.accelerator.no_sync(net) if self.accelerator else nullcontext()
+
+    def mean(self, values: Row) -> Row:
+        """The mean over processes of named figures."""
+        if self.accelerator is None:
+            return values
+        stacked = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        reduced = self.accelerator.reduce(stacked, "mean").tolist()
+        return dict(zip(values, reduced, strict=True))
+
+
+class _Losses(nn.Module):
+    """A net and what is minimised, as one module: several processes need a forward to wrap."""
+
+    def __init__(self, net: nn.Module, losses: Callable[[Any], dict[str, Tensor]]):
+        super().__init__()
+        self.net = net
+        self.losses = losses
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        return self.losses(batch)
+
+
+class _Loaded:
+    """What a DataLoader asks for examples, a whole batch at a time."""
+
+    def __init__(self, load: Callable[[Tensor], Any]):
+        self.load = load
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return self.load(torch.tensor(indices))
+
+    def __getitem__(self, index: int) -> Any:
+        return self.load(torch.tensor([index]))
+
+
+def _itself(batch: Any) -> Any:
+    return batch
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    return tuple(_to(part, device) for part in batch) if isinstance(batch, tuple | list) else batch
+
+
+def optimise(
+    net: nn.Module,
+    losses: Callable[[Any], dict[str, Tensor]],
+    load: Callable[[Tensor], Any],
+    count: int,
+    validate: Callable[[nn.Module], Row],
+    training: Training,
+    *,
+    seed: int = 0,
+    seconds: float | None = None,
+    log: Callable[[Row], None] | None = None,
+    checkpoint: Path | None = None,
+    also: Sequence[nn.Module] = (),
+    device: str | torch.device = "cpu",
+) -> list[Row]:
+    """Train in place and leave the weights that were best in validation.
+
+    Args:
+        net: what learns; on ``device`` and in eval mode afterwards.
+        losses: a batch to named losses, whose sum is minimised. Uses ``net``.
+        load: indices (n,) of examples to a batch: a tensor, or a tuple of tensors and Nones.
+        count: how many examples there are.
+        validate: figures of a net (``net`` or its average); the first named is to be low.
+        training: the settings.
+        seed: of the order of the examples, and of dropout and augmentation.
+        seconds: stop after this much time, validation included, if it comes before the steps.
+        log: called with each row of the history as it is made.
+        checkpoint: a file. If it is there, training goes on from it, to the bit on the CPU.
+        also: modules with state that ``losses`` changes beside the net's own.
+        device: where to compute.
+
+    Returns:
+        Rows of ``step``, ``seconds``, ``train_NAME`` of each loss (means since the last row; none
+        in the first row, which is the net as it came) and the figures of ``validate``.
+
+    Raises:
+        ValueError: if the batch cannot be shared out evenly, a loss is not finite, or the
+            checkpoint is of other settings.
+    """
+    processes = Processes(device)
+    shares = processes.count * training.accumulate
+    if training.batch % shares:
+        raise ValueError(
+            f"batch={training.batch} cannot be shared by {processes.count} processes in "
+            f"accumulate={training.accumulate} parts each: choose a multiple of {shares}"
+        )
+    torch.manual_seed(seed + 1_000 * processes.rank)
+    net.to(processes.device)
+    for module in also:
+        module.to(processes.device)
+    wrapped = processes.wrap(_Losses(net, losses))
+    optimizer = torch.optim.AdamW(
+        net.parameters(),
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+    )
+    average = copy.deepcopy(net)
+    state: dict[str, Any] = {
+        "step": 0, "seconds": 0.0, "history": [], "sums": {}, "summed": 0,
+        "best": math.inf, "since_best": 0, "best_state": {},
+    }  # fmt: skip
+    settings = {"seed": seed, "examples": count, **asdict(training)}
+    parts: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer}
+    parts |= {f"also_{i}": module for i, module in enumerate(also)}
+    if checkpoint is not None and checkpoint.exists():
+        _restore(checkpoint, state, parts, settings, processes)
+    start = time.perf_counter() - state["seconds"]
+
+    def batches() -> Iterator[Any]:
+        """This process's parts of every batch from the present step on."""
+
+        def indices() -> Iterator[list[int]]:
+            for step in range(state["step"], training.steps):
+                whole = examples(count, training.batch, seed, step).chunk(shares)
+                yield from (part.tolist() for part in whole[processes.rank :: processes.count])
+
+        loader = DataLoader(
+            _Loaded(load),  # type: ignore[arg-type]
+            batch_sampler=indices(),  # type: ignore[arg-type]
+            num_workers=training.workers,
+            collate_fn=_itself,
+            generator=torch.Generator(),  # the global one is part of what must go on exactly
+        )
+        for batch in loader:
+            yield _to(batch, processes.device)
+
+    ahead = batches()
+    while True:
+        step = state["step"]
+        state["seconds"] = time.perf_counter() - start
+        finished = step >= training.steps or (seconds is not None and state["seconds"] >= seconds)
+        patient = True
+        # A resumed run has validated already what it is resumed at.
+        seen = bool(state["history"]) and state["history"][-1]["step"] == step
+        if (step % training.period == 0 or finished) and not seen:
+            candidate = average if training.ema else net
+            candidate.eval()
+            with torch.no_grad():
+                figures = validate(candidate)
+            means = {f"train_{k}": v / state["summed"] for k, v in state["sums"].items()}
+            row = {"step": step, "seconds": state["seconds"], **processes.mean(means), **figures}
+            state["history"].append(row)
+            state["sums"], state["summed"] = {}, 0
+            state["since_best"] += 1
+            if (figure := next(iter(figures.values()))) < state["best"]:
+                state["best"], state["since_best"] = figure, 0
+                state["best_state"] = {k: v.clone() for k, v in candidate.state_dict().items()}
+            if log and processes.rank == 0:
+                log(row)
+        if training.patience:
+            patient = state["since_best"] < training.patience
+        if finished or not patient:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = training.rate(step)
+        net.train()
+        optimizer.zero_grad()
+        for part in range(training.accumulate):
+            last = part == training.accumulate - 1
+            with nullcontext() if last else processes.local(wrapped):
+                _backward(wrapped, next(ahead), training, state, processes)
+        if training.clip:
+            nn.utils.clip_grad_norm_(net.parameters(), training.clip)
+        optimizer.step()
+        state["step"] = step + 1
+        if training.ema:
+            # A short memory at first, so that the average does not carry the random start.
+            average_into(average, net, min(training.ema, (step + 1) / (step + 11)))
+        if checkpoint is not None and (step + 1) % training.checkpoint_every == 0:
+            state["seconds"] = time.perf_counter() - start
+            _save(checkpoint, state, parts, settings, processes)
+    net.load_state_dict(state["best_state"])
+    net.eval()
+    if checkpoint is not None:
+        _save(checkpoint, state, parts, settings, processes)
+    return state["history"]
+
+
+def _backward(
+    wrapped: nn.Module, batch: Any, training: Training, state: dict[str, Any], processes: Processes
+) -> None:
+    """Add the gradient of one part of a batch, and its losses to the sums of the next row."""
+    kind = processes.device.type
+    mixed = torch.autocast(kind, torch.bfloat16, enabled=training.precision == "bfloat16")
+    with mixed:
+        losses = wrapped(batch)
+    total = torch.stack([loss.float().sum() for loss in losses.values()]).sum()
+    if not torch.isfinite(total):
+        named = {name: loss.item() for name, loss in losses.items()}
+        raise ValueError(
+            f"the loss of update {state['step'] + 1} is not finite: {named}. Lower the learning "
+            f"rate ({training.learning_rate}), clip the gradient, or look at the data"
+        )
+    (total / training.accumulate).backward()
+    for name, loss in losses.items():
+        state["sums"][name] = state["sums"].get(name, 0.0) + loss.item() / training.accumulate
+    state["summed"] += 1 / training.accumulate
+
+
+def _save(
+    file: Path,
+    state: dict[str, Any],
+    parts: dict[str, Any],
+    settings: dict[str, Any],
+    processes: Processes,
+) -> None:
+    """Write a checkpoint, whole or not at all; each further process writes its random numbers."""
+    whole: dict[str, Any] = {"random": {"cpu": torch.get_rng_state()}}
+    if processes.device.type == "cuda":
+        whole["random"]["cuda"] = torch.cuda.get_rng_state(processes.device)
+    if processes.rank == 0:
+        whole |= {"settings": settings, "state": state}
+        whole["parts"] = {name: part.state_dict() for name, part in parts.items()}
+    file = _own(file, processes)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    torch.save(whole, fresh)
+    os.replace(fresh, file)
+
+
+def _restore(
+    file: Path,
+    state: dict[str, Any],
+    parts: dict[str, Any],
+    settings: dict[str, Any],
+    processes: Processes,
+) -> None:
+    own = _own(file, processes)
+    try:
+        whole = torch.load(file, map_location="cpu", weights_only=True)
+        found = whole["settings"]
+        # On another number of processes than before, some have no random numbers to go on with.
+        random = torch.load(own, weights_only=True)["random"] if own.exists() else {}
+    except Exception as error:  # torch raises many kinds for a file that is cut or another's
+        raise ValueError(
+            f"checkpoint {file} cannot be read ({error}): remove it to begin anew"
+        ) from error
+    other = {k: (found.get(k), v) for k, v in settings.items() if found.get(k) != v}
+    if other:
+        told = ", ".join(
+            f"{k}: {was!r} there, {now!r} asked for" for k, (was, now) in other.items()
+        )
+        raise ValueError(
+            f"checkpoint {file} is of other settings ({told}): ask for the same, or remove it to "
+            "begin anew"
+        )
+    state |= whole["state"]
+    for name, part in parts.items():
+        part.load_state_dict(whole["parts"][name])
+    if "cpu" in random:
+        torch.set_rng_state(random["cpu"])
+    if "cuda" in random and processes.device.type == "cuda":
+        torch.cuda.set_rng_state(random["cuda"], processes.device)
+
+
+def _own(file: Path, processes: Processes) -> Path:
+    return file if processes.rank == 0 else file.with_name(f"{file.name}.{processes.rank}")
