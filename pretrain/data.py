@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from ral_env.images import read
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -132,9 +134,9 @@ def folder(root: Path, size: int, seed: int, count: int | None, flip: bool) -> I
         if count is not None and len(pixels) == count:
             break
         try:
-            pixels.append(_square(files[index], size))
-        except (OSError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-            skipped.append(f"{files[index].relative_to(root)} ({error})")
+            pixels.append(read(files[index], size))
+        except ValueError as error:
+            skipped.append(f"{files[index].relative_to(root)} ({error.__cause__})")
     if skipped:
         skipped.sort()
         shown = "; ".join(skipped[:10]) + ("; ..." if len(skipped) > 10 else "")
@@ -156,20 +158,6 @@ def folder(root: Path, size: int, seed: int, count: int | None, flip: bool) -> I
         parts = {name: (a + train * (a > 0), b + train) for name, (a, b) in parts.items()}
     return Images(f"{len(pixels)} images of folder {root.resolve().name}", images, parts,
                   skipped=skipped)  # fmt: skip
-
-
-def _square(file: Path, size: int) -> np.ndarray:
-    """One file as uint8 (3, size, size)."""
-    with Image.open(file) as image:
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16 bits: a plain conversion would clip all to white
-        upright = Image.fromarray(np.clip(np.asarray(upright) / 257, 0, 255).astype(np.uint8))
-    if upright.mode in ("LA", "PA", "RGBA") or "transparency" in upright.info:
-        upright = upright.convert("RGBA")  # what is see-through shows white, not hidden colours
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    upright = upright.convert("RGB")
-    square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
-    return np.asarray(square).transpose(2, 0, 1)
 
 
 # --- procedural faces ---

@@ -22,6 +22,9 @@ COMMANDS = {
     "envs": ("ral_env.cli:envs", "list the environments, and the bundle that each runs on"),
     "demo": ("benchmarks.demo:main", "fine-tune a shipped prior and print what it gained"),
     "pretrain": ("pretrain.run:main", "images in, a bundle out: VQ-VAE, codes, prior"),
+    "complete": ("ral_env.complete:main", "keep an image's upper rows, let a prior write the rest"),
+    "film": ("ral_env.film:main", "watch a prior paint an image: an animated GIF"),
+    "bench": ("benchmarks.bench:main", "measure: speed, memory"),
     "train": ("agents.reinforce:main", "fine-tune a prior by reinforced adversarial learning"),
 }
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")

@@ -71,6 +71,9 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``viewer``).
     - ``overlay`` (None): tints what is rendered: "scores" (of the finished rows; green is real, red
       is fake), "real" (the rows that were given are blue), or "both".
+    - ``pad_info`` (False): fill ``step_rewards`` up to length with 0 and ``score_map`` to the whole
+      image's with NaN. Gymnasium's own Sync- and AsyncVectorEnv need it where episodes differ in
+      length, as they hold infos of one shape only; the native vector environment does not.
     - ``device`` ("cpu"): where the networks run.
 
     All raise a ValueError that says what was expected, as do wrong actions and options.
@@ -83,6 +86,7 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         bundle: str | os.PathLike[str] | Bundle | None = None,
         *,
         render_mode: str | None = None,
+        pad_info: bool = False,
         **arguments: Any,
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -98,6 +102,7 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
             **arguments,
         )
         self.render_mode = render_mode
+        self.pad_info = pad_info
         self._window: Any = None
         self.observation_space = self._batch.single_observation_space
         self.action_space = self._batch.single_action_space
@@ -145,6 +150,13 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
             key: value.item() if isinstance(value, np.generic) else value
             for key, value in info.items()
         }
+        if info and self.pad_info:
+            steps, score_map = info["step_rewards"], info["score_map"]
+            info["step_rewards"] = np.pad(steps, (0, self.layout.length - len(steps)))
+            missing = score_map.shape[1] - score_map.shape[0]  # a whole image's map is square
+            info["score_map"] = np.pad(
+                score_map, ((0, missing), (0, 0)), constant_values=np.float32(np.nan)
+            )
         if self.render_mode == "human":
             self._show()
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info

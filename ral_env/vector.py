@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -550,9 +551,9 @@ class LatentCanvasVectorEnv(VectorEnv):
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One frame for each canvas, uint8 (H, W, 3), as far as it is written.
 
-        Unwritten cells are a grey checker, cells that the episode does not have are dark. Where the
-        coarser levels are written and the finer ones not yet, the picture is what the coarser ones
-        alone say. ``overlay`` tints frames.
+        Unwritten cells are a grey checker, cells that the episode does not have are dark. Where
+        the coarsest level is written and finer ones not yet, the picture is what the former alone
+        lets expect. ``overlay`` tints frames.
         """
         if self.render_mode is None:
             return None
@@ -562,12 +563,19 @@ class LatentCanvasVectorEnv(VectorEnv):
         frames = np.full((self.num_envs, size * scale, size * scale, 3), picture.ABSENT, np.uint8)
         for rows, which in self._by_height(self._everyone):
             canvas = torch.from_numpy(self._canvas[which].astype(np.int64)).to(self.device)
-            images = picture.paint(self._vqvae, self.layout.unflatten(canvas, rows))
+            grids = self.layout.unflatten(canvas, rows)
+            images = picture.paint(self._vqvae, grids, self._usually)
             frames[which, : images.shape[1] * scale] = images.repeat(scale, 1).repeat(scale, 2)
         if self.overlay is not None:
             for i in range(self.num_envs):
                 self._tint(i, frames[i], size * scale // self.layout.rows)
         return tuple(frames)
+
+    @cached_property
+    def _usually(self) -> list[Tensor]:
+        """What unwritten finer cells are painted with: learnt from some real codes."""
+        real = torch.from_numpy(self._real[:200].astype(np.int64)).to(self.device)
+        return picture.usual(self._vqvae, self.layout.unflatten(real))
 
     def _tint(self, i: int, frame: np.ndarray, side: int) -> None:
         """Lay what ``overlay`` asks for over a frame, in place; ``side``: pixels to a row."""

@@ -109,3 +109,24 @@ def assert_alike(mine: dict, theirs: dict) -> None:
 def test_importing_the_package_imports_no_torch():
     code = "import sys, ral_env; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("start", ["partial", "scratch", "continue"])
+def test_gymnasiums_sync_vector_env_takes_episodes_of_different_lengths(start):
+    """With pad_info, as its infos hold arrays of one shape only."""
+    envs = gym.make_vec(ID, 4, vectorization_mode="sync", start=start, pad_info=True)
+    envs.reset(seed=0)
+    seen = 0
+    for _ in range(200):
+        *_, terminated, _, info = envs.step(np.zeros(4, int))
+        for i in np.flatnonzero(terminated):
+            seen += 1
+            canvas, rewards, score_map = (
+                info[key][i] for key in ("final_canvas", "step_rewards", "score_map")
+            )
+            written = int((canvas == 0).sum()) if start == "scratch" else None
+            assert rewards.shape == (64,) and score_map.shape == (2, 2)
+            assert written is None or (rewards[written:] == 0).all()
+            short = info["start"][i] == "scratch" and info["rows"][i] < 8
+            assert np.isnan(score_map).any() == short
+    assert seen > 8

@@ -105,34 +105,6 @@ def test_unreadable_files_are_skipped_counted_and_named(folder):
     assert len(images.images) == 12 and len(images.skipped) == 2
 
 
-def test_every_kind_of_image_becomes_rgb(folder):
-    grey = Image.fromarray(np.full((30, 30), 90, np.uint8))
-    grey.save(folder / "grey.png")
-    grey.convert("P").save(folder / "palette.png")
-    Image.new("RGBA", (30, 30), (90, 90, 90, 255)).save(folder / "alpha.png")
-    Image.new("I;16", (30, 30), 90).save(folder / "deep.png")
-    images = data.load(str(folder), 16)
-    assert images.images.shape == (16, 3, 16, 16)
-    assert sum((abs(i.astype(int) - 90) < 2).all() for i in images.images) >= 3
-
-
-def test_the_camera_is_held_upright_and_the_middle_kept(tmp_path):
-    picture = np.zeros((20, 60, 3), np.uint8)
-    picture[:, 20:40] = 255  # the middle third is white
-    for i in range(10):
-        Image.fromarray(picture).save(tmp_path / f"{i}.png")
-    assert data.load(str(tmp_path), 8).images.min() > 200
-    side = Image.fromarray(
-        np.concatenate([np.zeros((8, 16, 3)), np.full((8, 16, 3), 255)]).astype(np.uint8)
-    )
-    exif = Image.Exif()
-    exif[0x0112] = 6  # taken with the camera on its side: turn it clockwise
-    for i in range(10):
-        side.save(tmp_path / f"{i}.png", exif=exif)
-    image = data.load(str(tmp_path), 16).images[0, 0].astype(int)
-    assert image[:, :6].mean() > 200 and image[:, -6:].mean() < 50  # bottom goes left
-
-
 def test_flip_doubles_the_training_part_only(folder):
     plain, flipped = data.load(str(folder), 16), data.load(str(folder), 16, flip=True)
     train = plain.splits["train"][1]
@@ -166,42 +138,6 @@ def test_a_picture_too_large_to_open_is_skipped_not_fatal(folder, monkeypatch):
     with pytest.warns(UserWarning, match=r"1 of 13 files .*huge\.png"):
         images = data.load(str(folder), 16)
     assert len(images.images) == 12
-
-
-@pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
-    [
-        ("I;16", 128 * 257, (128, 128, 128)),
-        ("RGBA", (255, 0, 0, 0), (255, 255, 255)),  # nothing is seen of its red
-        ("RGBA", (10, 200, 30, 255), (10, 200, 30)),
-        ("LA", (90, 255), (90, 90, 90)),
-        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
-        ("1", 1, (255, 255, 255)),
-    ],
-)
-def test_an_image_shows_the_colour_that_a_viewer_shows(tmp_path, mode, colour, expected):
-    for i in range(10):
-        Image.new(mode, (20, 20), colour).save(tmp_path / f"{i}.tif")
-    images = data.load(str(tmp_path), 16).images
-    assert (images == np.array(expected).reshape(1, 3, 1, 1)).all()
-
-
-def test_a_palette_with_soft_transparency_is_read_without_a_warning(tmp_path):
-    image = Image.new("P", (20, 20))
-    image.putpalette([10, 200, 30, *(0,) * 765])
-    for i in range(10):
-        image.save(tmp_path / f"{i}.png", transparency=b"\x80")
-    shown = data.load(str(tmp_path), 16).images[0, :, 0, 0]
-    assert np.abs(shown - np.array([132, 227, 142])).max() <= 1  # half way to white
-
-
-def test_shrinking_is_antialiased(tmp_path):
-    stripes = np.zeros((256, 256, 3), np.uint8)
-    stripes[:, ::2] = 255
-    for i in range(10):
-        Image.fromarray(stripes).save(tmp_path / f"{i}.png")
-    inside = data.load(str(tmp_path), 16).images[:, :, :, 1:-1].astype(int)
-    assert np.abs(inside - 127).max() <= 3  # one grey, neither black nor white
 
 
 def test_a_folders_parts_share_no_image(folder):

@@ -1,0 +1,25 @@
+"""``ral bench NAME``: each benchmark is a module with a ``main(argv)`` that prints its tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+BENCHMARKS = {
+    "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
+}
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Run one benchmark; what follows its name is its own."""
+    lines = [f"  {name}: {about}" for name, about in BENCHMARKS.items()]
+    parser = argparse.ArgumentParser(
+        prog="ral bench",
+        description="\n".join(["Measure. `ral bench NAME --help` tells more.", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=list(BENCHMARKS), help="which benchmark")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of that benchmark")
+    parsed = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    return import_module(f"benchmarks.{parsed.name}").main(parsed.arguments)

@@ -1,0 +1,173 @@
+"""Write a page for every environment id: ``python docs/make_pages.py [FOLDER]``.
+
+Pages are made of the table of ids, the docstring of ``LatentCanvasEnv`` and the recipes; no bundle
+is loaded. A test compares them with the committed ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pretrain.recipes import RECIPES, Recipe
+from ral_env import bundle
+from ral_env.env import LatentCanvasEnv
+from ral_env.layout import CodeLayout
+from ral_env.tasks import TASKS, Task
+
+NOTE = "<!-- Made by docs/make_pages.py: change what it reads, then run it again. -->"
+SECTIONS = ("Rewards", "Starting state", "Episode end", "Arguments")  # of the docstring
+HOME = "~/.cache/ral_env/bundles"  # what pages call bundle.home()
+# Said elsewhere on the page.
+KNOWN = ("image_size", "grid", "condition_grid", "num_codes", "in_channels", "levels")
+
+
+def sections() -> dict[str, str]:
+    """The docstring's ``## `` sections as markdown, by their titles."""
+    parts = re.split(r"^## (.+)\n", inspect.getdoc(LatentCanvasEnv) or "", flags=re.MULTILINE)
+    texts = (text.strip().replace("``", "`") for text in parts[2::2])
+    return dict(zip(parts[1::2], texts, strict=True))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(re.sub(" +", " ", f"| {' | '.join(cells)} |") for cells in lines)
+
+
+def networks(recipe: Recipe) -> str:
+    """A recipe's nets and how long they learn, as a table."""
+
+    def row(name: str, config: Any, batch: int, steps: int) -> tuple[str, ...]:
+        sizes = dataclasses.asdict(config).items()
+        shown = ", ".join(f"{key}={value}" for key, value in sizes if key not in KNOWN and value)
+        return name, f"`{shown}`", f"{batch:,}", f"{steps:,}"
+
+    rows = [row("VQ-VAE", recipe.vqvae, recipe.vqvae_training.batch, recipe.vqvae_training.steps)]
+    for kind, configs, trainings in (
+        ("oracle", recipe.oracles, recipe.oracle_trainings),
+        ("prior", recipe.priors, recipe.prior_trainings),
+    ):
+        for config, training in zip(configs, trainings, strict=True):
+            name = f"{kind} over {config.grid[0]}x{config.grid[1]}"
+            if config.condition_grid:
+                name += f", given {config.condition_grid[0]}x{config.condition_grid[1]}"
+            rows.append(row(name, config, training.batch, training.steps))
+    sees = {"image": "images", "codes": "codebook vectors"}[recipe.discriminator_input]
+    rows.append(
+        row(
+            f"discriminator of {sees}",
+            recipe.discriminator,
+            recipe.discriminator_batch,
+            recipe.discriminator_steps,
+        )
+    )
+    return table(("net", "sizes", "batch", "steps, at most"), rows)
+
+
+def page(task: Task) -> str:
+    """The page of an id."""
+    layout = CodeLayout(task.levels, task.num_codes)
+    size, codes = task.image_size, task.num_codes
+    steps = " + ".join(str(h * w) for h, w in task.levels)
+    if len(task.levels) > 1:
+        steps += f" = {layout.length}"
+    facts = [
+        ("image", f"{size}x{size} pixels, RGB"),
+        ("named after", task.images),
+        ("grids of codes", f"{task.grids}, coarsest first"),
+        ("codes", f"{codes} a grid, from 0 to {codes - 1}"),
+        ("steps of a whole episode", steps),
+        ("observation space", f"`Box(0, {layout.outside}, ({layout.length},), int16)`: the canvas, "
+         f"{layout.empty} is EMPTY, {layout.outside} is OUTSIDE"),
+        ("action space", f"`Discrete({codes})`: the code for the first EMPTY cell"),
+        ("bundle", f"`{task.bundle}`" if task.stand_in else f"`{task.bundle}`, which ships"),
+    ]  # fmt: skip
+    if task.stand_in:
+        facts.append(("stand-in", f"`{task.stand_in}`: procedural faces, which ships"))
+    parts = [
+        f"# {task.id}",
+        NOTE,
+        task.about,
+        f"""```python
+import gymnasium as gym
+
+env = gym.make("ral_env:{task.id}")
+observation, info = env.reset(seed=0)
+observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+
+envs = gym.make_vec("ral_env:{task.id}", num_envs=4)
+observations, infos = envs.reset(seed=0)
+```""",
+        table(("", ""), facts),
+    ]
+    if task.paper:
+        parts += ["## The paper's numbers", task.paper]
+    if task.stand_in:
+        command = bundle.make_command(task).replace(str(bundle.home()), HOME)
+        parts += [
+            "## The real bundle",
+            f"Until it is found, the id runs on the stand-in, and says so in a warning. This makes "
+            f"the bundle of {task.images}, from a folder of its images:",
+            f"```sh\n{command}\n```",
+            f"A bundle is found in the package, or in `{HOME}` (`$RAL_ENV_HOME/bundles` where that "
+            "is set).",
+        ]
+    parts += [
+        "## Networks",
+        "`ral_env.nets` says what the words mean (`VQVAEConfig`, `PixelCNNConfig`, "
+        "`PatchGANConfig`); what is zero or None is left out.",
+        networks(RECIPES[task.bundle]),
+    ]
+    if task.stand_in:
+        parts += [f"Those of the stand-in `{task.stand_in}`:", networks(RECIPES[task.stand_in])]
+    texts = sections()
+    for title in SECTIONS:
+        parts += [f"## {title}", texts[title]]
+    return "\n\n".join([*parts, "[All environments](README.md)"]) + "\n"
+
+
+def index() -> str:
+    """The table of all ids."""
+    rows = [
+        (
+            f"[`{task.id}`]({task.id}.md)",
+            str(task.image_size),
+            f"{task.grids} of {task.num_codes}",
+            task.images,
+            f"`{task.bundle}`",
+            f"`{task.stand_in}`" if task.stand_in else "",
+        )
+        for task in TASKS.values()
+    ]
+    parts = [
+        "# Environments",
+        NOTE,
+        table(("id", "image", "codes", "named after", "bundle", "stand-in"), rows),
+        "`RALBundle-v0` takes a bundle of any shape: "
+        '`gym.make("ral_env:RALBundle-v0", bundle="PATH or NAME")`.',
+        "A stand-in has the id's shape, not its images: procedural faces, until the bundle is "
+        "there. `ral envs` shows what each id runs on now.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def write(folder: str | os.PathLike[str]) -> list[Path]:
+    """Write all pages into a folder, which is made if need be; returns their paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"README": index(), **{task.id: page(task) for task in TASKS.values()}}
+    for name, text in texts.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    return [folder / f"{name}.md" for name in texts]
+
+
+if __name__ == "__main__":
+    for path in write(*sys.argv[1:2] or [Path(__file__).parent / "environments"]):
+        print(path)

@@ -1,0 +1,194 @@
+"""``ral complete``: keep the upper rows of an image and let the priors write the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torchvision.utils import make_grid
+
+import ral_env  # noqa: F401  registers the ids
+from ral_env import images
+from ral_env.nets import joint
+
+HIDDEN = 128  # grey of the rows that are not kept
+TILE, TITLE, PAD = 128, 22, 2  # pixels: an image's least side, the strip of titles, gaps
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An image, and what became of it.
+
+    Attributes:
+        rows: rows of the coarsest grid that were kept.
+        original: uint8 (3, S, S).
+        reconstruction: uint8 (3, S, S): the image's own codes, decoded.
+        kept: uint8 (3, S, S): the reconstruction's rows that the priors were given, the rest grey.
+        images: uint8 (n, 3, S, S), one a completion.
+        codes: int16 (n, length): theirs; the kept rows are the image's own on every level.
+        rewards: float64 (n,): what the environment paid; by default the mean normalised score,
+            from -1 to 1, real is high.
+    """
+
+    rows: int
+    original: np.ndarray
+    reconstruction: np.ndarray
+    kept: np.ndarray
+    images: np.ndarray
+    codes: np.ndarray
+    rewards: np.ndarray
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Its pictures and their titles, from left to right."""
+        written = {f"completion {i}": image for i, image in enumerate(self.images, start=1)}
+        return {
+            "original": self.original,
+            "reconstruction": self.reconstruction,
+            "kept": self.kept,
+            **written,
+        }
+
+
+def complete(
+    envs: Any, image: np.ndarray, rows: int | None = None, temperature: float = 1.0, seed: int = 0
+) -> Completion:
+    """Complete one image in every canvas of a vector environment: an episode that continues it.
+
+    The codes of the kept rows are those of the whole image: near their edge they were chosen with a
+    view of the pixels below it.
+
+    Args:
+        envs: ``gym.make_vec(ID, num_envs=n, autoreset_mode="disabled")``.
+        image: uint8 (3, S, S) of the environment's size: :func:`ral_env.images.read` gives it.
+        rows: rows of the coarsest grid to keep, from the top; None keeps half.
+        temperature: of sampling.
+        seed: of the samples.
+
+    Raises:
+        ValueError: if the image has another shape or dtype, or no row would be kept or written.
+    """
+    envs = envs.unwrapped
+    bundle, layout, size = envs.bundle, envs.layout, envs.bundle.image_size
+    if image.shape != (3, size, size) or image.dtype != np.uint8:
+        raise ValueError(
+            f"the image is {image.dtype} {image.shape}, expected uint8 (3, {size}, {size}): "
+            "ral_env.images.read(file, size) gives that"
+        )
+    kept_rows = layout.rows // 2 if rows is None else rows
+    if kept_rows not in range(1, layout.rows):
+        raise ValueError(
+            f"rows={kept_rows}, expected 1 to {layout.rows - 1}: the coarsest grid has "
+            f"{layout.rows} rows, and one or more must be left to write"
+        )
+    own = bundle.vqvae.encode(torch.from_numpy(image)[None].float() / 127.5 - 1)
+    canvas, _ = envs.reset(options={"start": "continue", "rows": kept_rows, "codes": own})
+    grids = joint.sample(
+        bundle.priors,
+        layout.unflatten(torch.from_numpy(canvas.astype(np.int64))),
+        temperature,
+        torch.Generator().manual_seed(seed),
+    )
+    codes = layout.flatten(grids)
+    _, rewards, _, _, _ = envs.complete(codes)
+
+    reconstruction = envs.images(layout.flatten(own))[0]
+    kept = reconstruction.copy()
+    kept[:, size * kept_rows // layout.rows :] = HIDDEN
+    return Completion(
+        rows=kept_rows,
+        original=image,
+        reconstruction=reconstruction,
+        kept=kept,
+        images=envs.images(codes),
+        codes=codes.numpy().astype(np.int16),
+        rewards=rewards,
+    )
+
+
+def sheet(lines: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
+    """Pictures uint8 (3, S, S) in lines, all with the titles of the first, as one picture.
+
+    Small ones are enlarged, each pixel to a square, so that nothing is smoothed over.
+    """
+    tiles = torch.from_numpy(np.stack([tile for line in lines for tile in line.values()]))
+    scale = -(-TILE // tiles.shape[-1])
+    tiles = tiles.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    grid = make_grid(tiles, nrow=len(lines[0]), padding=PAD, pad_value=255)  # (3, H, W)
+    drawn = Image.new("RGB", (grid.shape[2], grid.shape[1] + TITLE), "white")
+    drawn.paste(Image.fromarray(grid.permute(1, 2, 0).numpy()), (0, TITLE))
+    pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(15)
+    for column, title in enumerate(lines[0]):
+        left = PAD + column * (tiles.shape[-1] + PAD)
+        pen.text((left, TITLE / 2 + 1), title, "black", font, anchor="lm")
+    return drawn
+
+
+def command(
+    image: Sequence[str],
+    rows: int | None = None,
+    count: int = 4,
+    env: str = "RALFaces32-v0",
+    bundle: str | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    out: str = "completion.png",
+) -> list[Completion]:
+    """Keep the upper rows of images and let a bundle's priors write the rest.
+
+    Args:
+        image: files; what is not square is cut to its middle.
+        rows: rows of the coarsest grid that are kept; half of them if not given.
+        count: completions of each image.
+        env: id of the environment.
+        bundle: another bundle than the id's own.
+        temperature: of sampling.
+        seed: of the samples.
+        out: the PNG file.
+
+    Returns:
+        A completion for each file; they are also written to ``out``, a line for each.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}, expected 1 or more")
+    path = Path(out)
+    if path.is_dir():
+        raise ValueError(f"out={out!r} is a folder, expected the name of a PNG file")
+    envs: Any = gym.make_vec(env, num_envs=count, bundle=bundle, autoreset_mode="disabled")
+    size = envs.unwrapped.bundle.image_size
+    pixels = [images.read(file, size) for file in image]  # before any work is done
+    done = [complete(envs, one, rows, temperature, seed) for one in pixels]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet([one.columns() for one in done]).save(path, "PNG")
+
+    total = envs.unwrapped.layout.rows
+    print(f"{done[0].rows} of {total} rows kept; mean normalised scores, 1 is real:")
+    for file, one in zip(image, done, strict=True):
+        print(f"{file}: " + ", ".join(f"{reward:+.3f}" for reward in one.rewards))
+    print(f"wrote {path}, on {envs.unwrapped.bundle.dataset}")
+    envs.close()
+    return done
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Keep the upper rows of images and let a bundle's priors write the rest."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="ral complete", description=main.__doc__)
+    parser.add_argument(
+        "--image", nargs="+", required=True, help="files; what is not square is cut to its middle"
+    )
+    parser.add_argument("-n", "--count", type=int, default=4, help="completions of each image")
+    parser.add_function_arguments(
+        command, skip={"image", "count"}, as_group=False, as_positional=False
+    )
+    command(**parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()

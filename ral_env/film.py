@@ -1,0 +1,117 @@
+"""``ral film``: watch the priors paint an image, code by code, as an animated GIF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from PIL import Image
+
+import ral_env  # noqa: F401  registers the ids
+from ral_env.nets import joint
+
+
+def frames(env: Any, seed: int = 0, every: int = 1, temperature: float = 1.0) -> list[np.ndarray]:
+    """Frames of one episode that the bundle's priors play: uint8 (H, W, 3).
+
+    Args:
+        env: made with ``render_mode="rgb_array"``.
+        seed: of the episode's start and of the priors' samples.
+        every: steps from one frame to the next; the first and the last are always there.
+        temperature: of sampling.
+    """
+    layout, priors = env.unwrapped.layout, env.unwrapped.bundle.priors
+    canvas, _ = env.reset(seed=seed)
+    codes = torch.from_numpy(canvas.astype(np.int64))[None]
+    rows = int((layout.unflatten(canvas)[0][:, 0] != layout.outside).sum())
+    generator = torch.Generator().manual_seed(seed)
+    grids = joint.sample(priors, layout.unflatten(codes, rows), temperature, generator)
+    codes[:, layout.head(rows)] = torch.cat([grid.flatten(1) for grid in grids], 1)
+    shown = [env.render()]
+    cells = np.flatnonzero(canvas == layout.empty)
+    for step, cell in enumerate(cells.tolist(), start=1):
+        env.step(int(codes[0, cell]))
+        if step % every == 0 or step == len(cells):
+            shown.append(env.render())
+    return shown
+
+
+def save(pictures: list[np.ndarray], out: str | Path, size: int, fps: float) -> Path:
+    """Write frames as a GIF that loops and rests on the last one.
+
+    Args:
+        size: its longer side, in pixels.
+        fps: frames a second.
+    """
+    images = [Image.fromarray(picture) for picture in pictures]
+    share = size / max(images[0].size)
+    shape = (round(images[0].width * share), round(images[0].height * share))
+    resample = Image.Resampling.BOX if share < 1 else Image.Resampling.NEAREST
+    images = [
+        image.resize(shape, resample).quantize(64, dither=Image.Dither.NONE) for image in images
+    ]
+    durations = [round(1000 / fps)] * (len(images) - 1) + [2000]
+    path = Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True
+    )
+    return path
+
+
+def command(
+    env: str = "RALFaces32-v0",
+    bundle: str | None = None,
+    out: str = "film.gif",
+    start: Literal["full", "continue", "scratch", "partial"] = "full",
+    overlay: Literal["none", "scores", "real", "both"] = "none",
+    length: int = 80,
+    size: int = 256,
+    fps: float = 12.0,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> None:
+    """Let a bundle's priors paint an image and save the film as an animated GIF.
+
+    Args:
+        env: id of the environment.
+        bundle: another bundle than the id's own.
+        out: the file.
+        start: how the episode starts.
+        overlay: tint the frames: "scores" (green is real), "real" (given rows are blue), "both".
+        length: frames, about.
+        size: pixels a side.
+        fps: frames a second.
+        temperature: of sampling.
+        seed: of the start and of the samples.
+    """
+    if length < 2 or size < 16 or fps <= 0:
+        raise ValueError(
+            f"length={length}, size={size}, fps={fps}: expected at least 2, 16, above 0"
+        )
+    canvas: Any = gym.make(
+        env,
+        bundle=bundle,
+        start=start,
+        overlay=None if overlay == "none" else overlay,
+        render_mode="rgb_array",
+    )
+    every = max(1, canvas.unwrapped.layout.length // (length - 1))
+    path = save(frames(canvas, seed, every, temperature), out, size, fps)
+    print(
+        f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB), on {canvas.unwrapped.bundle.dataset}"
+    )
+    canvas.close()
+
+
+def main(argv: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(command, args=argv, prog="ral film", as_positional=False)
+
+
+if __name__ == "__main__":
+    main()
