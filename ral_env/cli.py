@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from gymnasium.error import UnregisteredEnv
+from gymnasium.error import Error as GymnasiumError
 
 import ral_env
 from ral_env.tasks import TASKS, Task
@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if package not in EXTRAS:
             raise
         return _fail(f"{package} is not installed: pip install 'ral-env[{EXTRAS[package]}]'")
-    except (ValueError, UnregisteredEnv) as error:
-        bad_input = isinstance(error, UnregisteredEnv) or _ours(error)
+    except (ValueError, GymnasiumError) as error:
+        bad_input = isinstance(error, GymnasiumError) or _ours(error)
         if os.environ.get("RAL_DEBUG") == "1" or not bad_input:
             raise
         return _fail(str(error))

@@ -28,10 +28,10 @@ class Completion:
     Attributes:
         rows: rows of the coarsest grid that were kept.
         original: uint8 (3, S, S).
-        reconstruction: uint8 (3, S, S): the image's own codes, decoded.
-        kept: uint8 (3, S, S): the reconstruction's rows that the priors were given, the rest grey.
+        reconstruction: uint8 (3, S, S): the whole image's codes, decoded.
+        kept: uint8 (3, S, S): the rows that the priors were given, decoded, the rest grey.
         images: uint8 (n, 3, S, S), one a completion.
-        codes: int16 (n, length): theirs; the kept rows are the image's own on every level.
+        codes: int16 (n, length): theirs; the kept rows are alike in all, on every level.
         rewards: float64 (n,): what the environment paid; by default the mean normalised score,
             from -1 to 1, real is high.
     """
@@ -56,12 +56,18 @@ class Completion:
 
 
 def complete(
-    envs: Any, image: np.ndarray, rows: int | None = None, temperature: float = 1.0, seed: int = 0
+    envs: Any,
+    image: np.ndarray,
+    rows: int | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+    peek: bool = False,
 ) -> Completion:
     """Complete one image in every canvas of a vector environment: an episode that continues it.
 
-    The codes of the kept rows are those of the whole image: near their edge they were chosen with a
-    view of the pixels below it.
+    An encoder sees beyond the edge of what is kept, so codes of the whole image would tell of the
+    rows that are hidden. The rows below the edge are therefore replaced by the mirror image of
+    those above before the image is encoded, unless ``peek`` is set.
 
     Args:
         envs: ``gym.make_vec(ID, num_envs=n, autoreset_mode="disabled")``.
@@ -69,6 +75,7 @@ def complete(
         rows: rows of the coarsest grid to keep, from the top; None keeps half.
         temperature: of sampling.
         seed: of the samples.
+        peek: take the codes of the whole image, as the paper does.
 
     Raises:
         ValueError: if the image has another shape or dtype, or no row would be kept or written.
@@ -86,7 +93,13 @@ def complete(
             f"rows={kept_rows}, expected 1 to {layout.rows - 1}: the coarsest grid has "
             f"{layout.rows} rows, and one or more must be left to write"
         )
-    own = bundle.vqvae.encode(torch.from_numpy(image)[None].float() / 127.5 - 1)
+
+    def encode(pixels: np.ndarray) -> list[torch.Tensor]:
+        return bundle.vqvae.encode(torch.from_numpy(pixels)[None].float() / 127.5 - 1)
+
+    edge = size * kept_rows // layout.rows
+    visible = np.pad(image[:, :edge], ((0, 0), (0, size - edge), (0, 0)), mode="symmetric")
+    own = encode(image if peek else visible)
     canvas, _ = envs.reset(options={"start": "continue", "rows": kept_rows, "codes": own})
     grids = joint.sample(
         bundle.priors,
@@ -97,13 +110,12 @@ def complete(
     codes = layout.flatten(grids)
     _, rewards, _, _, _ = envs.complete(codes)
 
-    reconstruction = envs.images(layout.flatten(own))[0]
-    kept = reconstruction.copy()
-    kept[:, size * kept_rows // layout.rows :] = HIDDEN
+    kept = envs.images(layout.flatten(own))[0].copy()
+    kept[:, edge:] = HIDDEN
     return Completion(
         rows=kept_rows,
         original=image,
-        reconstruction=reconstruction,
+        reconstruction=envs.images(layout.flatten(encode(image)))[0],
         kept=kept,
         images=envs.images(codes),
         codes=codes.numpy().astype(np.int16),
@@ -137,6 +149,7 @@ def command(
     bundle: str | None = None,
     temperature: float = 1.0,
     seed: int = 0,
+    peek: bool = False,
     out: str = "completion.png",
 ) -> list[Completion]:
     """Keep the upper rows of images and let a bundle's priors write the rest.
@@ -149,6 +162,8 @@ def command(
         bundle: another bundle than the id's own.
         temperature: of sampling.
         seed: of the samples.
+        peek: let the encoder see the rows that are hidden, as in the paper; the codes at the edge
+            then tell of them.
         out: the PNG file.
 
     Returns:
@@ -162,7 +177,7 @@ def command(
     envs: Any = gym.make_vec(env, num_envs=count, bundle=bundle, autoreset_mode="disabled")
     size = envs.unwrapped.bundle.image_size
     pixels = [images.read(file, size) for file in image]  # before any work is done
-    done = [complete(envs, one, rows, temperature, seed) for one in pixels]
+    done = [complete(envs, one, rows, temperature, seed, peek) for one in pixels]
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet([one.columns() for one in done]).save(path, "PNG")
 

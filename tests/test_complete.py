@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pretrain.data import faces
 from ral_env import bundle, cli
 from ral_env.complete import PAD, TILE, TITLE, Completion, command, complete, sheet
 from ral_env.images import read
@@ -38,7 +39,7 @@ def run(path: Path, files: list[str], **changes: Any) -> list[Completion]:
 def test_kept_rows_are_the_images_own_on_every_level(request, files, name, rows):
     path = request.getfixturevalue(name)
     found = bundle.load(path)
-    for file, one in zip(files, run(path, files, rows=rows), strict=True):
+    for file, one in zip(files, run(path, files, rows=rows, peek=True), strict=True):
         pixels = torch.from_numpy(read(file, 32))[None].float() / 127.5 - 1
         own = found.vqvae.encode(pixels)
         assert one.rows == rows and one.codes.shape == (3, found.layout.length)
@@ -63,6 +64,17 @@ def test_codes_images_and_rewards_belong_together(tiny_two, files):
     assert np.array_equal(envs.complete(one.codes)[1], one.rewards)
     assert np.array_equal(one.kept[:, :16], one.reconstruction[:, :16])
     assert (one.kept[:, 16:] == 128).all()
+
+
+def test_nothing_of_the_hidden_rows_reaches_the_priors_unless_asked():
+    """Two real faces with the upper half of one of them: the shipped encoder sees past the edge."""
+    drawn, _ = faces(2, 32, seed=5)
+    other = np.concatenate([drawn[0][:, :16], drawn[1][:, 16:]], 1)
+    envs: Any = gym.make_vec("RALFaces32-v0", num_envs=2, autoreset_mode="disabled")
+    blind = [complete(envs, image) for image in (drawn[0], other)]
+    assert np.array_equal(blind[0].codes, blind[1].codes)
+    seeing = [complete(envs, image, peek=True) for image in (drawn[0], other)]
+    assert not np.array_equal(seeing[0].codes[:, :32], seeing[1].codes[:, :32])
 
 
 def test_one_seed_is_one_completion(tiny_two, files):
