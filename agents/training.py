@@ -42,6 +42,8 @@ class Training:
         ema: decay of the running average of the weights that is validated and kept; 0 is none.
         accumulate: parts in which a process computes its share of a batch, to save memory.
         precision: ``bfloat16`` computes losses in mixed precision; weights stay float32.
+        recompute: of nets that can (PixelCNN): compute activations anew on the way back instead
+            of keeping them, which takes a third more time and a fraction of the memory.
         validate_every: updates between validations; 0 is a tenth of the steps.
         patience: validations without a new best before it stops; 0 never stops early.
         checkpoint_every: updates between checkpoints, where a place for them is given.
@@ -60,6 +62,7 @@ class Training:
     ema: float = 0.0
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    recompute: bool = False
     validate_every: int = 0
     patience: int = 0
     checkpoint_every: int = 500
@@ -220,6 +223,8 @@ def optimise(
         )
     torch.manual_seed(seed + 1_000 * processes.rank)
     net.to(processes.device)
+    if isinstance(getattr(net, "recompute", None), bool):
+        net.recompute = training.recompute  # type: ignore[assignment]
     for module in also:
         module.to(processes.device)
     wrapped = processes.wrap(_Losses(net, losses))

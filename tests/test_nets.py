@@ -214,3 +214,43 @@ def test_feature_net_shapes():
     net = FeatureNet(FeatureNetConfig(hidden=4, features=6, outputs=3)).eval()
     assert net.features(torch.zeros(2, 3, 32, 32)).shape == (2, 6)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", [{}, {"condition_layers": 1, "condition_grid": (2, 2)}])
+def test_recomputing_activations_changes_neither_values_nor_gradients(kind):
+    """Dropout included: the second computation drops what the first one dropped."""
+    net = tiny_prior(attention_layers=1, dropout=0.3, **kind).train()
+    codes = torch.randint(5, (3, 4, 4))
+    condition = torch.randint(5, (3, 2, 2)) if kind else None
+    found = []
+    for recompute in (False, True):
+        net.recompute = recompute
+        torch.manual_seed(7)
+        loss = net.compute_loss(codes, condition)["nats_per_code"]
+        gradients = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
+        found.append((loss, gradients))
+    assert torch.equal(found[0][0], found[1][0])
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        assert (a is None) == (b is None) and (a is None or torch.equal(a, b))
+
+
+def kept_for_backward(net, codes):
+    """Elements that a pass with gradient keeps for its way back."""
+    kept = 0
+
+    def note(tensor):
+        nonlocal kept
+        kept += tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        net.compute_loss(codes)["nats_per_code"]
+    return kept
+
+
+def test_recomputing_keeps_less():
+    net = tiny_prior(layers=8, hidden=16, residual=16).train()
+    codes = torch.randint(5, (16, 4, 4))
+    all_kept = kept_for_backward(net, codes)
+    net.recompute = True
+    assert kept_for_backward(net, codes) < 0.4 * all_kept

@@ -184,3 +184,38 @@ def test_the_papers_single_level_recipes_are_the_papers():
         assert (r.vqvae_training.batch, r.vqvae_training.beta) == (128, 0.25)
     oracle = RECIPES["celeba64-oracle"].oracles[0]
     assert oracle is not None and (oracle.hidden, oracle.layers) == (256, 5)
+
+
+def test_the_papers_two_level_recipes_are_the_papers():
+    """Supplement Tables 8 to 10: grid, hidden, layers, attention, output stack, conditioning
+    stack, batch, steps of top and bottom; layers and steps of the VQ-VAE."""
+    expected = {
+        "celeba128": ((16, 512, 20, 8, 20, 0, 480, 166_664), (32, 512, 20, 0, 0, 20, 128, 156_250),
+                      (128, 2, 156_250)),
+        "bedroom128": ((16, 512, 20, 8, 20, 0, 480, 166_664), (32, 512, 20, 0, 0, 20, 128, 156_250),
+                       (128, 2, 156_250)),
+        "celeba256": ((32, 512, 20, 0, 20, 0, 128, 187_500), (64, 128, 16, 0, 0, 20, 128, 125_000),
+                      (256, 2, 156_250)),
+        "celebahq512": ((32, 512, 20, 0, 20, 0, 128, 20_625), (64, 128, 16, 0, 0, 20, 128, 42_187),
+                        (512, 3, 23_437)),
+    }  # fmt: skip
+    for name, (*levels, vqvae_row) in expected.items():
+        r = RECIPES[name]
+        found = [
+            (p.grid[0], p.hidden, p.layers, p.attention_layers, p.output_layers,
+             p.condition_layers, t.batch, t.steps)
+            for p, t in zip(r.priors, r.prior_trainings, strict=True)
+        ]  # fmt: skip
+        assert found == levels
+        assert (r.vqvae.image_size, r.vqvae.layers, r.vqvae_training.steps) == vqvae_row
+        for p in r.priors:
+            assert (p.residual, p.filter_size, p.dropout, p.num_codes) == (p.hidden, 5, 0.1, 512)
+
+
+def test_every_id_has_a_recipe_for_its_bundle_and_its_stand_in():
+    for task in TASKS.values():
+        for name in filter(None, (task.bundle, task.stand_in)):
+            vqvae_config = RECIPES[name].vqvae
+            assert vqvae_config.grids == task.levels
+            assert vqvae_config.image_size == task.image_size
+            assert vqvae_config.num_codes == task.num_codes
