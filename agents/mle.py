@@ -47,7 +47,7 @@ def fit(
         prior: the net, changed in place, in eval mode afterwards.
         train, validation: int64 codes (N, h, w).
         conditions: for a finer level, the train and validation codes of the level above.
-        options: ``seed``, ``seconds``, ``log``, ``checkpoint``, ``device``: see
+        options: ``seed``, ``seconds``, ``log``, ``label``, ``checkpoint``, ``device``: see
             :func:`agents.training.optimise`.
 
     Returns:

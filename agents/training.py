@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 Row = dict[str, float]
 
@@ -185,7 +186,8 @@ def optimise(
     *,
     seed: int = 0,
     seconds: float | None = None,
-    log: Callable[[Row], None] | None = None,
+    log: Callable[[Row, Any], None] | None = None,
+    label: str = "",
     checkpoint: Path | None = None,
     also: Sequence[nn.Module] = (),
     device: str | torch.device = "cpu",
@@ -201,7 +203,8 @@ def optimise(
         training: the settings.
         seed: of the order of the examples, and of dropout and augmentation.
         seconds: stop after this much time, validation included, if it comes before the steps.
-        log: called with each row of the history as it is made.
+        log: called with each row of the history as it is made, and the net that it is about.
+        label: shows a progress bar of that name, with the time left and each row; none if empty.
         checkpoint: a file. If it is there, training goes on from it, to the bit on the CPU.
         also: modules with state that ``losses`` changes beside the net's own.
         device: where to compute.
@@ -265,6 +268,14 @@ def optimise(
             yield _to(batch, processes.device)
 
     ahead = batches()
+    bar = tqdm(
+        total=training.steps,
+        initial=state["step"],
+        desc=label,
+        unit="step",
+        disable=not label or processes.rank > 0,
+        mininterval=1.0,
+    )
     while True:
         step = state["step"]
         state["seconds"] = time.perf_counter() - start
@@ -285,8 +296,11 @@ def optimise(
             if (figure := next(iter(figures.values()))) < state["best"]:
                 state["best"], state["since_best"] = figure, 0
                 state["best_state"] = {k: v.clone() for k, v in candidate.state_dict().items()}
+            if label and processes.rank == 0:
+                shown = {k: f"{v:.4g}" for k, v in row.items() if k not in ("step", "seconds")}
+                bar.write(f"{label} {step}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
             if log and processes.rank == 0:
-                log(row)
+                log(row, candidate)
         if training.patience:
             patient = state["since_best"] < training.patience
         if finished or not patient:
@@ -303,12 +317,14 @@ def optimise(
             nn.utils.clip_grad_norm_(net.parameters(), training.clip)
         optimizer.step()
         state["step"] = step + 1
+        bar.update()
         if training.ema:
             # A short memory at first, so that the average does not carry the random start.
             average_into(average, net, min(training.ema, (step + 1) / (step + 11)))
         if checkpoint is not None and (step + 1) % training.checkpoint_every == 0:
             state["seconds"] = time.perf_counter() - start
             _save(checkpoint, state, parts, settings, processes)
+    bar.close()
     net.load_state_dict(state["best_state"])
     net.eval()
     if checkpoint is not None:

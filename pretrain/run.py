@@ -30,7 +30,7 @@ def _show(stage: str, total: int):
     bar = tqdm(total=total, desc=stage, unit="step")
     rows: list[dict[str, float]] = []
 
-    def log(row: dict[str, float]) -> None:
+    def log(row: dict[str, float], net: Any = None) -> None:
         rows.append(row)
         bar.update(int(row["step"]) - bar.n)
         shown = {k: f"{v:.4g}" for k, v in row.items() if k not in ("step", "seconds")}

@@ -27,7 +27,7 @@ class Cut(Exception):
 def cut_at(step: int):
     """A log that ends the run, as Ctrl-C would, at the validation of that step."""
 
-    def log(row):
+    def log(row, net):
         if row["step"] == step:
             raise Cut
 
@@ -96,7 +96,7 @@ def test_a_run_killed_without_warning_goes_on_exactly(tmp_path):
     code = (
         "import sys, pathlib, torch, test_training\n"
         "torch.set_num_threads(1)\n"
-        "def log(row):\n"
+        "def log(row, net):\n"
         "    print(int(row['step']), flush=True)\n"
         "    if row['step'] == 12: sys.stdin.read()\n"
         f"test_training.fit_prior(pathlib.Path({str(tmp_path / 'state.pt')!r}), log)\n"
