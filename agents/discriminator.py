@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.training import Processes
+
 
 @dataclass(frozen=True)
 class DiscriminatorTraining:
@@ -95,11 +97,17 @@ def augment(inputs: Tensor, shift: int, drop: float) -> Tensor:
 
 
 class DiscriminatorTrainer:
-    """A discriminator with its optimiser. ``update`` is one step of its side of the game."""
+    """A discriminator with its optimiser. ``update`` is one step of its side of the game.
 
-    def __init__(self, net: nn.Module, training: DiscriminatorTraining):
+    Of several processes each gives its own part of the batch; they make the update of the whole.
+    """
+
+    def __init__(
+        self, net: nn.Module, training: DiscriminatorTraining, processes: Processes | None = None
+    ):
         self.net = net
         self.training = training
+        self.processes = processes or Processes(next(net.parameters()).device)
         self.optimizer = torch.optim.Adam(
             net.parameters(), lr=training.learning_rate, betas=training.betas
         )
@@ -126,6 +134,7 @@ class DiscriminatorTrainer:
             )
         self.optimizer.zero_grad()
         total.backward()
+        self.processes.average_gradients(self.net)
         self.optimizer.step()
         self.net.eval()
         return named

@@ -12,7 +12,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -124,13 +123,27 @@ class Processes:
             self.count, self.rank = self.accelerator.num_processes, self.accelerator.process_index
             self.device = self.accelerator.device
 
-    def wrap(self, net: nn.Module) -> nn.Module:
-        """A net whose gradients are averaged over the processes."""
-        return self.accelerator.prepare_model(net) if self.accelerator else net
+    def share(self, net: nn.Module) -> None:
+        """Give every process the first one's weights."""
+        if self.accelerator is not None:
+            from accelerate.utils import broadcast
 
-    def local(self, net: nn.Module) -> Any:
-        """A context in which a wrapped net's gradients are not yet averaged."""
-        return self.accelerator.no_sync(net) if self.accelerator else nullcontext()
+            for value in net.state_dict().values():
+                value.copy_(broadcast(value.detach().clone(), from_process=0))
+
+    def average_gradients(self, net: nn.Module) -> None:
+        """Replace each gradient by its mean over the processes, all in one message.
+
+        A wrapper around the net would do so while the backward pass runs, but its hooks do not
+        expect the several forward passes of a gradient penalty.
+        """
+        if self.accelerator is None:
+            return
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
+        parts = self.accelerator.reduce(whole, "mean").split([g.numel() for g in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def mean(self, values: Row) -> Row:
         """The mean over processes of named figures."""
@@ -139,18 +152,6 @@ class Processes:
         stacked = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
         reduced = self.accelerator.reduce(stacked, "mean").tolist()
         return dict(zip(values, reduced, strict=True))
-
-
-class _Losses(nn.Module):
-    """A net and what is minimised, as one module: several processes need a forward to wrap."""
-
-    def __init__(self, net: nn.Module, losses: Callable[[Any], dict[str, Tensor]]):
-        super().__init__()
-        self.net = net
-        self.losses = losses
-
-    def forward(self, batch: Any) -> dict[str, Tensor]:
-        return self.losses(batch)
 
 
 class _Loaded:
@@ -230,7 +231,7 @@ def optimise(
         net.recompute = training.recompute  # type: ignore[assignment]
     for module in also:
         module.to(processes.device)
-    wrapped = processes.wrap(_Losses(net, losses))
+    processes.share(net)
     optimizer = torch.optim.AdamW(
         net.parameters(),
         lr=training.learning_rate,
@@ -309,10 +310,9 @@ def optimise(
             group["lr"] = training.rate(step)
         net.train()
         optimizer.zero_grad()
-        for part in range(training.accumulate):
-            last = part == training.accumulate - 1
-            with nullcontext() if last else processes.local(wrapped):
-                _backward(wrapped, next(ahead), training, state, processes)
+        for _ in range(training.accumulate):
+            _backward(losses, next(ahead), training, state, processes)
+        processes.average_gradients(net)
         if training.clip:
             nn.utils.clip_grad_norm_(net.parameters(), training.clip)
         optimizer.step()
@@ -333,22 +333,26 @@ def optimise(
 
 
 def _backward(
-    wrapped: nn.Module, batch: Any, training: Training, state: dict[str, Any], processes: Processes
+    losses: Callable[[Any], dict[str, Tensor]],
+    batch: Any,
+    training: Training,
+    state: dict[str, Any],
+    processes: Processes,
 ) -> None:
     """Add the gradient of one part of a batch, and its losses to the sums of the next row."""
     kind = processes.device.type
     mixed = torch.autocast(kind, torch.bfloat16, enabled=training.precision == "bfloat16")
     with mixed:
-        losses = wrapped(batch)
-    total = torch.stack([loss.float().sum() for loss in losses.values()]).sum()
+        named = losses(batch)
+    total = torch.stack([loss.float().sum() for loss in named.values()]).sum()
     if not torch.isfinite(total):
-        named = {name: loss.item() for name, loss in losses.items()}
+        found = {name: loss.item() for name, loss in named.items()}
         raise ValueError(
-            f"the loss of update {state['step'] + 1} is not finite: {named}. Lower the learning "
+            f"the loss of update {state['step'] + 1} is not finite: {found}. Lower the learning "
             f"rate ({training.learning_rate}), clip the gradient, or look at the data"
         )
     (total / training.accumulate).backward()
-    for name, loss in losses.items():
+    for name, loss in named.items():
         state["sums"][name] = state["sums"].get(name, 0.0) + loss.item() / training.accumulate
     state["summed"] += 1 / training.accumulate
 

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from agents import mle, training
-from agents.training import Training, examples
+from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
+from agents.training import Processes, Training, examples
 from pretrain import vqvae
 from pretrain.vqvae import VQVAETraining
-from ral_env.nets import PixelCNN, PixelCNNConfig, VQVAEConfig
+from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN, PixelCNNConfig, VQVAEConfig
 
 
 class Cut(Exception):
@@ -234,12 +235,37 @@ def plain_vqvae(checkpoint, steps=9):
     return net.state_dict(), rows
 
 
-PLAIN = {"prior": plain_prior, "vqvae": plain_vqvae}
+def plain_discriminator(checkpoint, steps=9):
+    """Three updates of WGAN-GP; where on the way between real and fake its gradient is taken is
+    drawn from one stream for all processes, so that each can take its own part."""
+    processes = Processes()
+    generator = torch.Generator().manual_seed(0)
+    real, fake = torch.randn(2, 3, 8, 3, 8, 8, generator=generator)
+    torch.manual_seed(1)
+    net = PatchGAN(PatchGANConfig(hidden=4, layers=1))
+    trainer = DiscriminatorTrainer(net, DiscriminatorTraining(learning_rate=1e-2), processes)
+    share = slice(processes.rank, None, processes.count)
+    rows = []
+    draw = torch.rand
+    for step in range(3 if steps == 9 else 0):
+        between = draw(8, 1, 1, 1, generator=generator)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "rand", lambda *a, **k: between[share])  # noqa: B023
+            losses = trainer.update(real[step][share], fake[step][share])
+        rows.append(processes.mean(losses))
+    if steps != 9:
+        checkpoint.write_bytes(b"")
+        raise Cut
+    return net.state_dict(), rows
+
+
+PLAIN = {"prior": plain_prior, "vqvae": plain_vqvae, "wgan-gp": plain_discriminator}
 
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_two_processes_make_the_update_of_one(kind, tmp_path):
-    """Both go on from the same checkpoint, the codebook's averages included."""
+    """The codebook's averages and the gradient penalty's double backward included. Trainings go on
+    from the same checkpoint."""
     pytest.importorskip("accelerate")
     with pytest.raises(Cut):
         PLAIN[kind](tmp_path / "two.pt", steps=6)
