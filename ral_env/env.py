@@ -177,7 +177,7 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         frames = self._batch.render()
         assert frames is not None
         if self._window is None:
-            pygame.init()
+            pygame.display.init()  # not pygame.init(), which wants sound as well
             self._window = pygame.display.set_mode(frames[0].shape[1::-1])
             pygame.display.set_caption(str(self.bundle.dataset))
             self._clock = pygame.time.Clock()
@@ -186,6 +186,10 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         self._window.blit(pygame.surfarray.make_surface(frames[0].transpose(1, 0, 2)), (0, 0))
         pygame.display.flip()
         self._clock.tick(self.metadata["render_fps"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens a window of its own."""
+        return {k: v for k, v in vars(self).items() if k != "_clock"} | {"_window": None}
 
     def close(self) -> None:
         if self._window is not None:

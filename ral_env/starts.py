@@ -6,6 +6,7 @@ Rows are counted on the coarsest grid; finer levels have proportionally more.
 from __future__ import annotations
 
 import math
+import operator
 
 import numpy as np
 
@@ -58,11 +59,17 @@ def draw(
     Raises:
         ValueError: if the start is unknown or cannot have so many rows.
     """
+    given = rows
     if start == "partial" and rows is None:
         start = ("continue", "scratch")[rng.integers(2)]
     allowed = row_range(layout, start, min_rows)
-    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int | np.integer)):
-        raise ValueError(f"rows={rows!r}, expected a whole number")
+    if rows is not None:
+        try:  # a 0-d integer array counts: some wrappers make those of integers
+            rows = None if isinstance(rows, bool) else operator.index(rows)
+        except TypeError:
+            rows = None
+        if rows is None:
+            raise ValueError(f"rows={given!r}, expected a whole number")
     if not allowed or (rows is not None and rows not in allowed):
         expected = f"rows from {allowed[0]} to {allowed[-1]}" if allowed else "another start"
         raise ValueError(

@@ -51,7 +51,7 @@ def tiny_parts(
             PatchGANConfig(channels, hidden=4, layers=stride.bit_length() - 1)
         ),
         "discriminator_input": discriminator_input,
-        "reward_scale": 0.05,
+        "reward_scale": 0.05 * levels,
         "priors": priors(),
         "codes": [codes.integers(0, 16, (40, *grid)) for grid in grids],
         "splits": {"train": (0, 30), "validation": (30, 35), "test": (35, 40)},

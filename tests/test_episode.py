@@ -7,7 +7,9 @@ import torch
 from conftest import tiny_parts
 from gymnasium.vector import AutoresetMode
 
+from ral_env import bundle
 from ral_env.env import LatentCanvasEnv
+from ral_env.reward import REWARDS
 from ral_env.vector import LatentCanvasVectorEnv
 
 STARTS = [
@@ -51,19 +53,26 @@ def assert_same(a, b) -> None:
         assert a.dtype == b.dtype and np.array_equal(a, b)
 
 
+@pytest.fixture(scope="module", params=["tiny", "tiny_two"])
+def either(request):
+    """A bundle with one level of codes, and one with two; loaded once, environments copy it."""
+    return bundle.load(request.getfixturevalue(request.param))
+
+
 @pytest.mark.parametrize("options", STARTS, ids=lambda o: o["start"])
-@pytest.mark.parametrize("reward", ["single", "intermediate"])
+@pytest.mark.parametrize("reward", REWARDS)
 @pytest.mark.parametrize("autoreset", ["next_step", "same_step", "disabled"])
-def test_complete_returns_what_the_last_step_returns(tiny, options, reward, autoreset):
+def test_complete_returns_what_the_last_step_returns(either, options, reward, autoreset):
     settings = {"reward": reward, "autoreset_mode": autoreset, "start": "partial"}
-    stepped, whole = (LatentCanvasVectorEnv(3, tiny, **settings) for _ in range(2))
+    stepped, whole = (LatentCanvasVectorEnv(3, either, **settings) for _ in range(2))
     obs, _ = stepped.reset(seed=5, options=options)
     assert_same(obs, whole.reset(seed=5, options=options)[0])
     codes = fill(stepped, obs)
     *before, last = play(stepped, obs, codes)
     assert_same(last, whole.complete(codes))
     assert last[2].all() and not last[3].any()
-    assert not any(result[2].any() or result[1].any() or result[4] for result in before)
+    assert not any(result[2].any() or result[4] for result in before)
+    assert reward == "rowwise" or not any(result[1].any() for result in before)
     if autoreset != "disabled":  # and what follows is the same again
         following = np.zeros(3, int)
         assert_same(stepped.step(following), whole.step(following))
@@ -71,10 +80,11 @@ def test_complete_returns_what_the_last_step_returns(tiny, options, reward, auto
 
 @pytest.mark.parametrize("options", STARTS, ids=lambda o: o["start"])
 @pytest.mark.parametrize("source", ["discriminator", "random"])
-def test_alone_equals_first_of_a_batch(tiny, options, source):
-    alone = LatentCanvasEnv(tiny, reward="intermediate", reward_source=source)
+@pytest.mark.parametrize("pays", ["intermediate", "rowwise"])
+def test_alone_equals_first_of_a_batch(either, options, source, pays):
+    alone = LatentCanvasEnv(either, reward=pays, reward_source=source)
     batch = LatentCanvasVectorEnv(
-        3, tiny, reward="intermediate", reward_source=source, autoreset_mode="disabled"
+        3, either, reward=pays, reward_source=source, autoreset_mode="disabled"
     )
     for seed in (7, None):  # a seeded episode, and the one after it
         obs, _ = alone.reset(seed=seed, options=options)
@@ -86,7 +96,7 @@ def test_alone_equals_first_of_a_batch(tiny, options, source):
         for many, rewards, terminated, *_ in results:
             cell = (obs == alone.layout.empty).argmax()
             obs, reward, end, truncated, info = alone.step(codes[0, cell])
-            assert np.array_equal(obs, many[0]) and reward == pytest.approx(rewards[0], abs=1e-5)
+            assert np.array_equal(obs, many[0]) and reward == pytest.approx(rewards[0], abs=1e-4)
             assert (type(reward), end, truncated) == (float, terminated[0], False)
         infos = results[-1][4]
         assert end and set(info) == {key for key in infos if not key.startswith("_")}
@@ -97,8 +107,8 @@ def test_alone_equals_first_of_a_batch(tiny, options, source):
                 assert np.asarray(value) == pytest.approx(infos[key][0], abs=1e-4)
 
 
-def test_the_same_seed_gives_the_same_episodes(tiny):
-    env = LatentCanvasVectorEnv(4, tiny, start="partial")
+def test_the_same_seed_gives_the_same_episodes(either):
+    env = LatentCanvasVectorEnv(4, either, start="partial")
 
     def episodes(seed):
         canvases = []
@@ -137,8 +147,63 @@ def test_given_codes_are_the_real_rows(tiny):
         assert (obs[:, :16] == codes[1].ravel()[:16]).all()
 
 
-def test_next_step_autoreset_ignores_one_action(tiny):
-    env = LatentCanvasVectorEnv(2, tiny)
+def two_grids(count: int | None = None) -> list[np.ndarray]:
+    """Codes of both levels of `tiny_two`, of one canvas or of ``count``."""
+    rng, leading = np.random.default_rng(0), () if count is None else (count,)
+    return [rng.integers(0, 16, (*leading, side, side)) for side in (8, 16)]
+
+
+def flat_of(grids: list[np.ndarray]) -> np.ndarray:
+    top, bottom = grids
+    return np.concatenate(
+        [top.reshape(*top.shape[:-2], 64), bottom.reshape(*top.shape[:-2], 256)], -1
+    )
+
+
+def test_given_codes_of_two_levels_are_the_real_rows_of_both(tiny_two):
+    env = LatentCanvasVectorEnv(3, tiny_two)
+
+    def begin(codes):
+        obs, _ = env.reset(options={"start": "continue", "rows": 3, "codes": codes})
+        return obs[:, :64].reshape(3, 8, 8), obs[:, 64:].reshape(3, 16, 16)
+
+    each, one = two_grids(3), two_grids()
+    tensors = [torch.from_numpy(grid) for grid in each]
+    for form in (each, tuple(each), tensors, flat_of(each), torch.from_numpy(flat_of(each))):
+        for cells, codes, rows in zip(begin(form), each, (3, 6), strict=True):
+            assert (cells[:, :rows] == codes[:, :rows]).all() and (cells[:, rows:] == 16).all()
+    nested = [grid.tolist() for grid in one]
+    for form in (one, nested, flat_of(one), flat_of(one).tolist(), [grid[None] for grid in one]):
+        for cells, codes, rows in zip(begin(form), one, (3, 6), strict=True):
+            assert (cells[:, :rows] == codes[:rows]).all() and (cells[:, rows:] == 16).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "top", "bottom"),
+    [
+        ({"start": "full"}, range(64), range(256)),
+        ({"start": "continue", "rows": 3}, range(24, 64), range(96, 256)),
+        ({"start": "scratch", "rows": 5}, range(40), range(160)),
+    ],
+    ids=lambda value: value["start"] if isinstance(value, dict) else None,
+)
+def test_two_levels_are_written_top_first_around_what_is_given(tiny_two, options, top, bottom):
+    """What is given of the bottom level lies in the middle of the flat sequence."""
+    env = LatentCanvasVectorEnv(2, tiny_two, autoreset_mode="disabled")
+    obs, _ = env.reset(seed=0, options=options)
+    cells = [*top, *(64 + cell for cell in bottom)]
+    assert np.flatnonzero(obs[0] == env.layout.empty).tolist() == cells
+    for n, cell in enumerate(cells):
+        before = obs
+        assert (before[0] == env.layout.empty).argmax() == cell  # the first EMPTY one, so far
+        obs, _, terminated, *_ = env.step(np.array([n % 16, (n + 1) % 16]))
+        assert (np.flatnonzero((obs != before).any(0)) == [cell]).all()
+        assert obs[:, cell].tolist() == [n % 16, (n + 1) % 16]
+        assert terminated.all() == (cell == cells[-1])
+
+
+def test_next_step_autoreset_ignores_one_action(either):
+    env = LatentCanvasVectorEnv(2, either)
     obs, _ = env.reset(seed=0)
     codes = fill(env, obs)
     env.complete(codes)
@@ -149,8 +214,8 @@ def test_next_step_autoreset_ignores_one_action(tiny):
     assert obs[:, 0].tolist() == [3, 4]
 
 
-def test_same_step_autoreset_keeps_the_end_in_final_obs_and_final_info(tiny):
-    env = LatentCanvasVectorEnv(2, tiny, autoreset_mode="same_step")
+def test_same_step_autoreset_keeps_the_end_in_final_obs_and_final_info(either):
+    env = LatentCanvasVectorEnv(2, either, autoreset_mode="same_step")
     obs, _ = env.reset(seed=0)
     codes = fill(env, obs)
     obs, _, terminated, _, info = env.complete(codes)
@@ -286,6 +351,32 @@ def test_a_step_before_reset_or_after_the_end_is_refused(tiny):
 def test_a_wrong_prefix_is_refused(tiny, codes, message):
     with pytest.raises(ValueError, match=message):
         LatentCanvasEnv(tiny).reset(options={"start": "continue", "rows": 2, "codes": codes})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda top, bottom: [top], "expected grids"),
+        (lambda top, bottom: top, r"shape \(8, 8\), expected grids"),
+        (lambda top, bottom: [bottom], "expected grids"),
+        (lambda top, bottom: [bottom, top], r"shapes \[\(16, 16\), \(8, 8\)\], expected"),
+        (lambda top, bottom: [top, bottom, bottom], "expected"),
+        (lambda top, bottom: [top, top], r"shapes \[\(8, 8\), \(8, 8\)\], expected"),
+        (lambda top, bottom: [top, bottom[:, :15]], r"\(16, 15\)\], expected"),
+        (lambda top, bottom: [top[:2], bottom[:4]], r"shapes \[\(2, 8\), \(4, 16\)\], expected"),
+        (lambda top, bottom: top.ravel(), r"shape \(64,\), expected grids"),
+        (lambda top, bottom: flat_of([top, bottom])[:48], r"shape \(48,\), expected grids"),
+        (lambda top, bottom: [top, bottom + 0.5], "dtype float64, expected integers"),
+        (lambda top, bottom: [top, bottom + 16], "expected codes from 0 to 15"),
+        (lambda top, bottom: [top - 16, bottom], "expected codes from 0 to 15"),
+        (lambda top, bottom: two_grids(2), r"shape \(2, 320\), expected"),
+    ],
+)
+def test_a_wrong_prefix_of_two_levels_is_refused(tiny_two, change, message):
+    options = {"start": "continue", "rows": 2, "codes": change(*two_grids())}
+    env = LatentCanvasVectorEnv(3, tiny_two)
+    with pytest.raises(ValueError, match=message):
+        env.reset(options=options)
 
 
 @pytest.mark.parametrize(
