@@ -24,6 +24,7 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 import torch
+from safetensors.torch import save_model
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
@@ -34,7 +35,8 @@ from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining, au
 from agents.mle import as_grids
 from agents.training import average_into
 from ral_env import bundle as bundles
-from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN, joint
+from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN, joint, represent
+from ral_env.own import OwnBundle
 from ral_env.reward import NORMALISERS
 from ral_env.vector import LatentCanvasVectorEnv
 
@@ -199,6 +201,7 @@ def train(
     progress: bool = True,
     watch: Callable[[int, list[PixelCNN]], dict[str, float]] | None = None,
     watch_every: int = 50,
+    bundle: bundles.Bundle | None = None,
 ) -> Result:
     """Fine-tune a bundle's priors, all levels together, on the process that samples from them.
 
@@ -209,6 +212,8 @@ def train(
         progress: whether to show a progress bar.
         watch: called every ``watch_every`` iterations with the iteration and the policies as they
             would be returned; what it returns is logged with the other figures.
+        bundle: a loaded bundle, in place of ``config.bundle``. Of one that
+            :func:`ral_env.own.assemble` made, ``out`` gets the fine-tuned weights alone.
 
     Raises:
         ValueError: if a setting, the bundle, or a score is bad.
@@ -218,7 +223,8 @@ def train(
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)  # which codes and fakes
     noise = torch.Generator(config.device).manual_seed(config.seed)  # of sampling
-    kwargs: dict[str, Any] = {} if config.bundle is None else {"bundle": config.bundle}
+    chosen = config.bundle if bundle is None else bundle
+    kwargs: dict[str, Any] = {} if chosen is None else {"bundle": chosen}
     envs: LatentCanvasVectorEnv = gym.make_vec(
         config.env,
         num_envs=config.batch,
@@ -230,6 +236,8 @@ def train(
         **kwargs,
     ).unwrapped  # type: ignore
     bundle, layout = envs.bundle, envs.layout
+    if not bundle.priors:
+        raise ValueError("the bundle has no priors, expected one a level: they are what learns")
     vqvae = copy.deepcopy(bundle.vqvae).to(config.device)
     # In eval mode, without dropout: the policy that learns is the one that acts.
     policies = [copy.deepcopy(prior).to(config.device).eval() for prior in bundle.priors]
@@ -268,7 +276,7 @@ def train(
 
     def seen(grids: Grids) -> Tensor:
         with torch.no_grad():
-            return vqvae.represent(grids, kind)
+            return represent(vqvae, grids, kind)
 
     def rollout() -> tuple[np.ndarray, Grids, Tensor]:
         """Start episodes and sample every code they are to write.
@@ -411,8 +419,16 @@ class _Log:
     def checkpoint(
         self, bundle: bundles.Bundle, result: Result, kind: str, scale: float, metrics: dict
     ) -> Path:
-        """The fine-tuned policy as a bundle: ``gym.make(ID, bundle="OUT/bundle")`` takes it."""
+        """The fine-tuned policy as a bundle: ``gym.make(ID, bundle="OUT/bundle")`` takes it.
+
+        Nets that are not ours have no config to make them from again: their weights are saved.
+        """
         self.logger.close()
+        if isinstance(bundle, OwnBundle):
+            nets = {f"prior_{level}": net for level, net in enumerate(result.policies)}
+            for stem, net in {**nets, "discriminator": result.discriminator}.items():
+                save_model(net, str(self.out / f"{stem}.safetensors"))
+            return self.out
         return bundles.save(
             self.out / "bundle",
             vqvae=bundle.vqvae,
@@ -421,7 +437,7 @@ class _Log:
             reward_scale=scale,
             priors=result.policies,
             codes=bundle.codes,
-            splits=bundle.manifest["splits"],
+            splits=bundle.splits,
             dataset=bundle.dataset,
             recipe={"reinforce": dataclasses.asdict(self.config), "from": bundle.recipe},
             metrics=metrics | {"iterations": len(result.history), "seconds": result.seconds},

@@ -16,7 +16,7 @@ import platform
 import shutil
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +102,7 @@ class Bundle:
         image_size: side of the square image, in pixels.
         discriminator_input: ``"image"``, or ``"codes"`` for codebook vectors on the finest grid.
         reward_scale: divides the discriminator's scores before they are clamped to [-1, 1].
+        splits: first row of the codes and the row after the last, of each split.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any]):
@@ -115,6 +116,7 @@ class Bundle:
         self.image_size: int = manifest["configs"]["vqvae"]["image_size"]
         self.discriminator_input: str = manifest["discriminator"]["input"]
         self.reward_scale = float(manifest["discriminator"]["reward_scale"])
+        self.splits: Mapping[str, Sequence[int]] = manifest["splits"]
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r}, dataset={self.dataset!r}, layout={self.layout})"
@@ -156,7 +158,7 @@ class Bundle:
             flat = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise BundleError(file, f"is not a readable array ({error})") from error
-        dtype, length = _codes_dtype(self.layout.num_codes), self.layout.length
+        dtype, length = codes_dtype(self.layout.num_codes), self.layout.length
         if flat.ndim != 2 or flat.shape[1] != length or flat.dtype != dtype:
             raise BundleError(
                 file, f"holds {flat.dtype} {flat.shape}, expected {np.dtype(dtype)} (N, {length})"
@@ -170,9 +172,9 @@ class Bundle:
 
     def split(self, name: str) -> np.ndarray:
         """Flat real codes (n, length) of ``"train"``, ``"validation"`` or ``"test"``."""
-        if name not in self.manifest["splits"]:
-            raise ValueError(f"split {name!r}, expected one of {list(self.manifest['splits'])}")
-        start, end = self.manifest["splits"][name]
+        if name not in self.splits:
+            raise ValueError(f"split {name!r}, expected one of {list(self.splits)}")
+        start, end = self.splits[name]
         return self.flat_codes[start:end]
 
     def _stems(self) -> list[str]:
@@ -253,14 +255,20 @@ class Bundle:
             raise BundleError(
                 manifest, f"splits {self.manifest['splits']} do not fit {len(flat)} images"
             )
-        if flat.max() >= num_codes:
+        if (highest := max(flat[rows].max() for rows in _blocks(flat))) >= num_codes:
             raise BundleError(
-                self.path / "codes.npy", f"holds code {flat.max()}, expected 0 to {num_codes - 1}"
+                self.path / "codes.npy", f"holds code {highest}, expected 0 to {num_codes - 1}"
             )
 
 
-def _codes_dtype(num_codes: int) -> type[np.unsignedinteger]:
+def codes_dtype(num_codes: int) -> type[np.unsignedinteger]:
+    """In what codes are stored: uint8 for up to 256 of them, else uint16."""
     return np.uint8 if num_codes <= 256 else np.uint16
+
+
+def _blocks(flat: np.ndarray) -> Iterator[slice]:
+    """All rows, some at a time: there may be more on disk than fit the memory."""
+    return (slice(first, first + 2**14) for first in range(0, len(flat), 2**14))
 
 
 def find(name_or_path: str | os.PathLike[str]) -> Path:
@@ -332,7 +340,7 @@ def for_task(
     if (size, layout.levels, layout.num_codes) != expected:
         raise ValueError(
             f"{task.id} has images of {task.image_size} pixels and grids {task.levels} of "
-            f"{task.num_codes} codes, but bundle {str(found.path)!r} has {size} pixels and grids "
+            f"{task.num_codes} codes, but the bundle {found!r} has {size} pixels and grids "
             f"{layout.levels} of {layout.num_codes} codes: choose another bundle, another id (`ral "
             "envs` lists them), or RALBundle-v0, which takes a bundle of any shape"
         )
@@ -395,7 +403,8 @@ def save(
 
     Args:
         path: the bundle's folder.
-        codes: real codes, flat (N, length) or a list of grids (N, h, w), one a level.
+        codes: real codes, flat (N, length) or a list of grids (N, h, w), one a level. A flat memory
+            map is copied some rows at a time.
         splits: ``{"train": (start, end), "validation": ..., "test": ...}``, rows of ``codes``.
         recipe: JSON-able settings that made it.
         metrics: JSON-able numbers that were measured on it.
@@ -415,9 +424,11 @@ def save(
     flat = np.asarray(
         codes if getattr(codes, "ndim", 0) == 2 else layout.flatten([np.asarray(c) for c in codes])
     )
-    if flat.min() < 0 or flat.max() >= layout.num_codes:
+    lowest = min(flat[rows].min() for rows in _blocks(flat))
+    highest = max(flat[rows].max() for rows in _blocks(flat))
+    if lowest < 0 or highest >= layout.num_codes:
         raise ValueError(
-            f"codes run from {flat.min()} to {flat.max()}, expected 0 to {layout.num_codes - 1}"
+            f"codes run from {lowest} to {highest}, expected 0 to {layout.num_codes - 1}"
         )
     nets: dict[str, Any] = {"vqvae": vqvae, "discriminator": discriminator}
     nets |= {f"prior_{level}": prior for level, prior in enumerate(priors)}
@@ -432,7 +443,11 @@ def save(
             if half:
                 state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
             save_file(state, fresh / f"{stem}.safetensors")
-        np.save(fresh / "codes.npy", flat.astype(_codes_dtype(layout.num_codes)))
+        dtype = codes_dtype(layout.num_codes)
+        stored = np.lib.format.open_memmap(fresh / "codes.npy", "w+", dtype, flat.shape)
+        for rows in _blocks(flat):
+            stored[rows] = flat[rows]
+        stored.flush()
         manifest = {
             "format": FORMAT,
             "dataset": dataset,

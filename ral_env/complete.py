@@ -94,6 +94,11 @@ def complete(
             f"{layout.rows} rows, and one or more must be left to write"
         )
 
+    if not hasattr(bundle.vqvae, "encode"):
+        raise ValueError(
+            f"{type(bundle.vqvae).__name__} has no encode(images), which completing an image needs"
+        )
+
     def encode(pixels: np.ndarray) -> list[torch.Tensor]:
         return bundle.vqvae.encode(torch.from_numpy(pixels)[None].float() / 127.5 - 1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ral_env.nets import VQVAE
+from ral_env.nets import VQVAE, Codec
 
 BLANK = (112, 144)  # greys of the checker of unwritten cells
 ABSENT = 24  # grey of cells that the episode does not have
@@ -43,29 +43,46 @@ def usual(vqvae: VQVAE, real: Sequence[Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def paint(vqvae: VQVAE, grids: Sequence[Tensor], usually: Sequence[Tensor]) -> np.ndarray:
+def paint(
+    codec: Codec, grids: Sequence[Tensor], num_codes: int, usually: Sequence[Tensor] | None = None
+) -> np.ndarray:
     """Decode codes as far as they are written: uint8 (B, H, W, 3).
 
-    A finer level that is still EMPTY is decoded as what usually stands beneath the coarsest code;
-    where that is EMPTY too there is a checker.
+    There is a checker where a code is EMPTY; but where only finer ones are, and ``usually`` says
+    what usually stands beneath the coarsest code, that is decoded.
 
     Args:
         grids: int64 (B, h, w) a level; ``num_codes`` is EMPTY.
-        usually: what :func:`usual` returned.
+        usually: what :func:`usual` returned, of a VQ-VAE.
     """
-    missing = vqvae.config.num_codes
-    empty = [grid >= missing for grid in grids]
+    empty = [grid >= num_codes for grid in grids]
     known = [grid.masked_fill(blank, 0) for grid, blank in zip(grids, empty, strict=True)]
+    if usually is None:
+        decoded = codec.decode(known)
+    else:
+        assert isinstance(codec, VQVAE)
+        decoded, empty = codec.decode_vectors(_expect(codec, known, empty, usually)), empty[:1]
+    images = to_bytes(decoded).transpose(0, 2, 3, 1)
+    width = images.shape[2]
+    blank = np.zeros(images.shape[:3], bool)
+    for grid in empty:
+        cell = width // grid.shape[2]
+        blank |= grid.cpu().numpy().repeat(cell, 1).repeat(cell, 2)
+    square = width // grids[0].shape[2]
+    checker = np.add.outer(*(np.arange(side) // square for side in blank.shape[1:])) % 2
+    return np.where(blank[..., None], np.take(BLANK, checker)[..., None], images).astype(np.uint8)
+
+
+def _expect(
+    vqvae: VQVAE, known: Sequence[Tensor], empty: Sequence[Tensor], usually: Sequence[Tensor]
+) -> list[Tensor]:
+    """The vectors (B, D, h, w) of each level, the usual ones where its codes are EMPTY."""
     vectors = []
     for vector, blank, table in zip(vqvae.lookup(known), empty, usually, strict=True):
         beneath = table[known[0]]  # (B, h, w, a, b, D)
         beneath = beneath.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)  # (B, D, H, W)
         vectors.append(torch.where(blank[:, None], beneath, vector))
-    images = to_bytes(vqvae.decode_vectors(vectors)).transpose(0, 2, 3, 1)
-    cell = images.shape[2] // grids[0].shape[2]
-    blank = empty[0].cpu().numpy().repeat(cell, 1).repeat(cell, 2)
-    checker = np.add.outer(*(np.arange(side) // cell for side in blank.shape[1:])) % 2
-    return np.where(blank[..., None], np.take(BLANK, checker)[..., None], images).astype(np.uint8)
+    return vectors
 
 
 def to_bytes(images: Tensor) -> np.ndarray:

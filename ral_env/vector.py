@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ral_env import picture, starts
 from ral_env import reward as rewards_of
 from ral_env.bundle import Bundle, for_task, load
-from ral_env.nets import joint
+from ral_env.nets import VQVAE, joint, represent
 from ral_env.tasks import TASKS
 
 OVERLAYS = (None, "scores", "real", "both")
@@ -35,7 +35,11 @@ def _choose(name: str, value: str | None, allowed: Sequence[str | None]) -> Any:
 
 def _integers(what: str, value: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """``value`` as an integer array, or a ValueError that says what it is instead."""
-    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    try:
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    except ValueError:  # numpy's word for a list of unlike parts
+        expected = f"shape {shape}" if shape else "as many codes in every row"
+        raise ValueError(f"{what}: got a ragged list, expected {expected}") from None
     if not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{what}: got dtype {array.dtype}, expected integers")
     if shape is not None and array.shape != shape:
@@ -212,7 +216,7 @@ class LatentCanvasVectorEnv(VectorEnv):
             ValueError: if a cell is EMPTY, the heights differ, or a score is not finite.
         """
         grids = self._tensors(codes)
-        scores = self.discriminator(self._vqvae.represent(grids, self.discriminator_input))
+        scores = self.discriminator(represent(self._vqvae, grids, self.discriminator_input))
         return rewards_of.normalise(scores, self.reward_scale)
 
     @torch.no_grad()
@@ -564,7 +568,7 @@ class LatentCanvasVectorEnv(VectorEnv):
         for rows, which in self._by_height(self._everyone):
             canvas = torch.from_numpy(self._canvas[which].astype(np.int64)).to(self.device)
             grids = self.layout.unflatten(canvas, rows)
-            images = picture.paint(self._vqvae, grids, self._usually)
+            images = picture.paint(self._vqvae, grids, self.layout.num_codes, self._usually)
             frames[which, : images.shape[1] * scale] = images.repeat(scale, 1).repeat(scale, 2)
         if self.overlay is not None:
             for i in range(self.num_envs):
@@ -572,8 +576,10 @@ class LatentCanvasVectorEnv(VectorEnv):
         return tuple(frames)
 
     @cached_property
-    def _usually(self) -> list[Tensor]:
+    def _usually(self) -> list[Tensor] | None:
         """What unwritten finer cells are painted with: learnt from some real codes."""
+        if len(self.layout.levels) == 1 or not isinstance(self._vqvae, VQVAE):
+            return None
         real = torch.from_numpy(self._real[:200].astype(np.int64)).to(self.device)
         return picture.usual(self._vqvae, self.layout.unflatten(real))
 

@@ -4,16 +4,22 @@ from ral_env.nets import joint
 from ral_env.nets.features import FeatureNet, FeatureNetConfig
 from ral_env.nets.patchgan import PatchGAN, PatchGANConfig
 from ral_env.nets.pixelcnn import PixelCNN, PixelCNNConfig
+from ral_env.nets.protocol import Codec, Prior, represent
+from ral_env.nets.slow import SlowPrior
 from ral_env.nets.vqvae import VQVAE, VQVAEConfig
 
 __all__ = [
     "VQVAE",
+    "Codec",
     "FeatureNet",
     "FeatureNetConfig",
     "PatchGAN",
     "PatchGANConfig",
     "PixelCNN",
     "PixelCNNConfig",
+    "Prior",
+    "SlowPrior",
     "VQVAEConfig",
     "joint",
+    "represent",
 ]

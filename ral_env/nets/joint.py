@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ral_env.nets.pixelcnn import PixelCNN
+from ral_env.nets.protocol import Prior
 
 
 def log_prob(
-    priors: Sequence[PixelCNN], grids: Sequence[Tensor], temperature: float = 1.0
+    priors: Sequence[Prior], grids: Sequence[Tensor], temperature: float = 1.0
 ) -> list[Tensor]:
     """log G of every code given all before it, in nats: (B, h, w) a level. Differentiable.
 
@@ -30,7 +31,7 @@ def log_prob(
 
 
 def total_log_prob(
-    priors: Sequence[PixelCNN],
+    priors: Sequence[Prior],
     grids: Sequence[Tensor],
     temperature: float = 1.0,
     batch: int | None = None,
@@ -47,12 +48,21 @@ def total_log_prob(
 
 
 def sample(
-    priors: Sequence[PixelCNN],
+    priors: Sequence[Prior],
     prefixes: Sequence[Tensor],
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> list[Tensor]:
-    """Write the EMPTY cells of every level, the top first. See :meth:`PixelCNN.sample`."""
+    """Write the EMPTY cells of every level, the top first. See :meth:`PixelCNN.sample`.
+
+    Raises:
+        ValueError: if there are not as many priors as levels.
+    """
+    if len(priors) != len(prefixes):
+        raise ValueError(
+            f"{len(priors)} priors for {len(prefixes)} levels of codes, expected one a level: "
+            "give the bundle its priors to sample from them"
+        )
     grids: list[Tensor] = []
     for prior, prefix in zip(priors, prefixes, strict=True):
         condition = grids[-1] if grids else None

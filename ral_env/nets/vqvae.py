@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ral_env.nets.protocol import represent
+
 
 @dataclass(frozen=True)
 class VQVAEConfig:
@@ -207,19 +209,5 @@ class VQVAE(nn.Module):
         return self.decode_vectors(self.lookup(codes)).clamp(-1, 1)
 
     def represent(self, codes: Sequence[Tensor], kind: str) -> Tensor:
-        """What a discriminator is shown of these codes.
-
-        Args:
-            kind: ``image``: (B, 3, H, W); or ``codes``: the vectors of all levels on the finest
-                grid, coarser ones repeated, (B, levels * code_dim, h, w).
-
-        Raises:
-            ValueError: if ``kind`` is neither.
-        """
-        if kind not in ("image", "codes"):
-            raise ValueError(f"discriminator input {kind!r}, expected 'image' or 'codes'")
-        if kind == "image":
-            return self.decode(codes)
-        vectors = self.lookup(codes)
-        size = vectors[-1].shape[2:]
-        return torch.cat([*(F.interpolate(v, size) for v in vectors[:-1]), vectors[-1]], 1)
+        """See :func:`ral_env.nets.represent`."""
+        return represent(self, codes, kind)
