@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,15 @@ from torch import Tensor
 from agents.training import Training, optimise
 from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN
+
+
+class Grids(Protocol):
+    """Int64 codes (N, h, w) that need not be in memory: a tensor is one, so is
+    ``pretrain.codes.Grids``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Tensor: ...
 
 
 def as_grids(layout: CodeLayout, flat: np.ndarray) -> list[Tensor]:
@@ -35,17 +44,17 @@ def mean_nll(
 
 def fit(
     prior: PixelCNN,
-    train: Tensor,
+    train: Grids,
     validation: Tensor,
     training: Training,
-    conditions: tuple[Tensor, Tensor] | None = None,
+    conditions: tuple[Grids, Tensor] | None = None,
     **options: Any,
 ) -> list[dict[str, float]]:
     """Train in place and leave the weights that were best on the validation codes.
 
     Args:
         prior: the net, changed in place, in eval mode afterwards.
-        train, validation: int64 codes (N, h, w).
+        train, validation: int64 codes (N, h, w); the first are only indexed, a batch at a time.
         conditions: for a finer level, the train and validation codes of the level above.
         options: ``seed``, ``seconds``, ``log``, ``label``, ``checkpoint``, ``device``: see
             :func:`agents.training.optimise`.

@@ -1,40 +1,239 @@
-"""Where images come from: procedural faces, real handwritten digits, or any folder of images."""
+"""Where images come from: procedural faces, real handwritten digits, CelebA, LSUN bedrooms, or any
+folder of images.
+
+A data set on disk is read when its images are asked for, so it need not fit the memory, and the
+processes that load examples ahead (``Training.workers``) read it side by side.
+"""
 
 from __future__ import annotations
 
 import colorsys
+import os
 import warnings
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from ral_env.images import read
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+MADE = ("faces", "digits")  # sources that need no files
+PUBLISHED = {
+    "celeba": (
+        "CelebA: download img_align_celeba.zip, list_eval_partition.txt, list_attr_celeba.txt, "
+        "identity_CelebA.txt, list_bbox_celeba.txt and list_landmarks_align_celeba.txt from "
+        "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html and unzip the first, so that "
+        "DIR/celeba/img_align_celeba/000001.jpg and DIR/celeba/list_eval_partition.txt are there. "
+        "Then give DIR; or give any folder of images"
+    ),
+    "lsun-bedroom": (
+        "LSUN bedrooms: download bedroom_train_lmdb.zip and bedroom_val_lmdb.zip "
+        "(https://github.com/fyu/lsun, `python download.py -c bedroom`) and unzip them, so that "
+        "DIR/bedroom_train_lmdb/data.mdb and DIR/bedroom_val_lmdb/data.mdb are there. Then give "
+        "DIR; or give any folder of images"
+    ),
+}
+CELEBA_CROP = 140  # pixels
+LSUN_TEST = 10_000  # images
+
+
+# --- parts of a data set ---
+
+
+class ImageSet(ABC):
+    """A part of a data set: ``images[indices]`` are uint8 RGB (n, 3, size, size).
+
+    Indices are a slice, or an int64 tensor (n,). A plain uint8 tensor (N, 3, S, S) serves wherever
+    an image set does (:data:`Pixels`).
+
+    Attributes:
+        size: pixels a side.
+    """
+
+    size: int
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, indices: slice | Tensor) -> Tensor: ...
+
+
+Pixels = ImageSet | Tensor
+
+
+class Held(ImageSet):
+    """Images in memory, uint8 (N, 3, S, S)."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.pixels, self.size = torch.from_numpy(pixels), pixels.shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, indices: slice | Tensor) -> Tensor:
+        return self.pixels[indices]
+
+
+class Joined(ImageSet):
+    """Image sets of one size, one after another."""
+
+    def __init__(self, parts: Sequence[ImageSet]):
+        self.parts, self.size = tuple(parts), parts[0].size
+        self.ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, indices: slice | Tensor) -> Tensor:
+        wanted = torch.tensor(_listed(indices, len(self)), dtype=torch.int64)
+        owners = np.searchsorted(self.ends, wanted.numpy(), side="right")
+        images = torch.empty(len(wanted), 3, self.size, self.size, dtype=torch.uint8)
+        for owner in np.unique(owners):
+            own = torch.from_numpy(owners == owner)
+            first = int(self.ends[owner]) - len(self.parts[owner])
+            images[own] = self.parts[owner][wanted[own] - first]
+        return images
+
+
+def _listed(indices: slice | Tensor, count: int) -> Sequence[int]:
+    """Indices as numbers from 0 to ``count`` - 1; an IndexError if there is no such image."""
+    everything = range(count)
+    if isinstance(indices, slice):
+        return everything[indices]
+    return [everything[index] for index in indices.tolist()]
+
+
+class OnDisk(ImageSet):
+    """Images that are read when they are asked for.
+
+    One that cannot be read gives way to the next one of its part that can, with a warning that
+    names it: to look for such files beforehand is to read the whole set once more.
+
+    Args:
+        count: images on disk.
+        size: pixels a side.
+        flip: the set has them all a second time, mirrored: image ``count + i`` is a mirrored i.
+    """
+
+    def __init__(self, count: int, size: int, flip: bool = False):
+        self.count, self.size, self.flip = count, size, flip
+
+    @abstractmethod
+    def _read(self, index: int) -> np.ndarray:
+        """uint8 (3, size, size); a ValueError that names the image if it cannot be read."""
+
+    def __len__(self) -> int:
+        return self.count * (1 + self.flip)
+
+    def __getitem__(self, indices: slice | Tensor) -> Tensor:
+        wanted = _listed(indices, len(self))
+        images = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
+        for image, index in zip(images, wanted, strict=True):
+            mirrored, index = divmod(index, self.count)
+            pixels = self._readable(index)
+            image[:] = pixels[:, :, ::-1] if mirrored else pixels
+        return torch.from_numpy(images)
+
+    def _readable(self, index: int) -> np.ndarray:
+        tries = min(self.count, 100)
+        for step in range(tries):
+            try:
+                return self._read((index + step) % self.count)
+            except ValueError as error:
+                warnings.warn(f"{error}; the next image stands in for it", stacklevel=3)
+        raise ValueError(f"{tries} images in a row cannot be read, expected none: see the warnings")
+
+
+class Files(OnDisk):
+    """Image files below a folder; see :func:`ral_env.images.read` for ``size`` and ``crop``."""
+
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        size: int,
+        crop: int | None = None,
+        flip: bool = False,
+    ):
+        super().__init__(len(names), size, flip)
+        self.root, self.crop = root, crop
+        # One array: of millions of Python strings, each forked process would soon have its own.
+        self.names = np.array([os.fsencode(name) for name in names])
+
+    def _read(self, index: int) -> np.ndarray:
+        return read(self.root / os.fsdecode(self.names[index]), self.size, self.crop)
+
+
+class Lmdb(OnDisk):
+    """Image files that are the values of an LMDB database, by their keys."""
+
+    def __init__(self, root: Path, keys: np.ndarray, size: int, flip: bool = False):
+        super().__init__(len(keys), size, flip)
+        self.root, self.keys = root, keys
+
+    def _read(self, index: int) -> np.ndarray:
+        key = bytes(self.keys[index])
+        with _opened(self.root).begin() as transaction:
+            value = transaction.get(key)
+        try:
+            return read(value or b"", self.size)
+        except ValueError as error:
+            raise ValueError(f"image {key.decode()} of {self.root}: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _opened(root: Path) -> Any:
+    """An LMDB database: opened once, as it refuses to be opened twice, and by path, so that image
+    sets can be pickled. Read-only and without locks it may be carried over a fork."""
+    import lmdb
+
+    return lmdb.open(str(root), readonly=True, lock=False, readahead=False, meminit=False)
+
+
+# --- the data sets ---
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images with their split.
+    """A data set with its split.
 
     Args:
         name: what results say the data set is.
-        images: uint8 (N, 3, S, S), in the order train, validation, test.
-        splits: first and last + 1 index of each part.
-        targets: int64 classes (N,), float32 attributes (N, A) in [-1, 1], or None.
+        parts: its images: train, validation and test, in this order.
+        targets: of each part int64 classes (n,) or float32 attributes (n, A) in [-1, 1], or None.
         target_kind: ``classes``, ``attributes`` or None.
-        skipped: files of a folder that could not be read.
     """
 
     name: str
-    images: np.ndarray
-    splits: dict[str, tuple[int, int]]
-    targets: np.ndarray | None = None
+    parts: Mapping[str, ImageSet]
+    targets: Mapping[str, np.ndarray] | None = None
     target_kind: str | None = None
-    skipped: list[str] = field(default_factory=list)
+
+    def part(self, name: str) -> ImageSet:
+        """The images of ``"train"``, ``"validation"`` or ``"test"``."""
+        if name not in self.parts:
+            raise ValueError(f"part {name!r}, expected one of {list(self.parts)}")
+        return self.parts[name]
+
+    @property
+    def whole(self) -> ImageSet:
+        """All parts, one after another."""
+        return Joined(list(self.parts.values()))
+
+    @property
+    def splits(self) -> dict[str, tuple[int, int]]:
+        """First and last + 1 index of each part in the whole."""
+        ends = np.cumsum([len(part) for part in self.parts.values()]).tolist()
+        return dict(zip(self.parts, zip([0, *ends], ends, strict=False), strict=True))
 
 
 def load(
@@ -43,43 +242,79 @@ def load(
     seed: int = 0,
     count: int | None = None,
     flip: bool = False,
+    root: str | Path | None = None,
 ) -> Images:
     """Images of a source, square, ``size`` pixels a side.
 
     Args:
-        source: ``faces``, ``digits``, or the path of a folder.
-        seed: of the faces, or of a folder's split. The digits' split is always the same.
-        count: faces to draw, 24,000 if None; images of a folder to use at most.
-        flip: double a folder's training part with mirror images; folders only.
+        source: ``faces``, ``digits``, ``celeba``, ``lsun-bedroom``, ``folder``; or the path of a
+            folder.
+        seed: of the faces, of a folder's split, and of the bedrooms' test part. The others' split
+            is always the same.
+        count: faces to draw, 24,000 if None; images of a folder, or of the training part of a
+            published data set, to use at most.
+        flip: double the training part with mirror images; not for faces and digits.
+        root: where the files of ``celeba``, ``lsun-bedroom`` or ``folder`` are. A root that does
+            not have the layout in which the data set is published is taken as a folder of images,
+            and the name says so.
 
     Raises:
-        ValueError: if the source is unknown, holds no images, or cannot be flipped.
+        ValueError: if the source is unknown, its files are not there (it says what to download and
+            how it must lie), there are too few images, or they cannot be flipped.
     """
     if size < 8:
         raise ValueError(f"size={size}, expected at least 8 pixels")
     if count is not None and count < 1:
         raise ValueError(f"count={count}, expected at least 1, or None")
+    if source in MADE and root is not None:
+        raise ValueError(f"root={str(root)!r}: {source!r} need no files, ask for 'folder' instead")
     if source == "faces":
         if flip:
-            raise ValueError("flip=True is for folders: draw more faces (count) instead")
+            raise ValueError("flip=True is for files: draw more faces (count) instead")
         total = 24_000 if count is None else count
         if total < 10:
             raise ValueError(f"count={total}, expected at least 10 faces, to split them in three")
         pixels, attributes = faces(total, size, seed)
-        return Images(f"procedural faces, {size} px", pixels, _parts(total, 1 / 12, 1 / 8),
-                      attributes, "attributes")  # fmt: skip
+        edges = _edges(total, 1 / 12, 1 / 8)
+        return _held(f"procedural faces, {size} px", pixels, edges, attributes, "attributes")
     if source == "digits":
         if flip:
             raise ValueError("flip=True mirrors digits into what are no digits: leave it out")
         return digits(size)
-    return folder(Path(source), size, seed, count, flip)
+    if source not in ("folder", *PUBLISHED):
+        source, root = "folder", root or source
+    if root is None:
+        how = PUBLISHED.get(str(source), "any folder of images, with all folders below it")
+        raise ValueError(f"{source!r} needs files, say where they are (root; --data). {how}")
+    root = Path(root).expanduser()
+    if source == "celeba" and (root.name == "celeba" or (root / "celeba").is_dir()):
+        return celeba(root.parent if root.name == "celeba" else root, size, count, flip)
+    if source == "lsun-bedroom" and any(root.glob("bedroom_*_lmdb")):
+        return bedrooms(root, size, seed, count, flip)
+    try:
+        return folder(root, size, seed, count, flip)
+    except ValueError as error:
+        if source not in PUBLISHED:
+            raise
+        raise ValueError(f"{error}. {PUBLISHED[str(source)]}") from error
 
 
-def _parts(total: int, validation: float, test: float) -> dict[str, tuple[int, int]]:
+def _edges(total: int, validation: float, test: float) -> list[int]:
+    """Where a shuffled set is cut into train, validation and test."""
     first, second = max(1, round(total * validation)), max(1, round(total * test))
-    train = total - first - second
-    return {"train": (0, train), "validation": (train, train + first),
-            "test": (train + first, total)}  # fmt: skip
+    return [0, total - first - second, total - second, total]
+
+
+def _parted(edges: Sequence[int], values: Any) -> dict[str, Any]:
+    names = ("train", "validation", "test")
+    return {n: values[a:b] for n, a, b in zip(names, edges[:-1], edges[1:], strict=True)}
+
+
+def _held(
+    name: str, pixels: np.ndarray, edges: Sequence[int], targets: np.ndarray, kind: str
+) -> Images:
+    parts = {part: Held(own) for part, own in _parted(edges, pixels).items()}
+    return Images(name, parts, _parted(edges, targets), kind)
 
 
 # --- real handwritten digits ---
@@ -104,60 +339,138 @@ def digits(size: int) -> Images:
     order = np.random.default_rng(0).permutation(len(found.images))
     small = [Image.fromarray((image * (255 / 16)).astype(np.uint8)) for image in found.images]
     grey = np.stack([np.asarray(s.resize((size, size), Image.Resampling.BICUBIC)) for s in small])
-    return Images(
+    return _held(
         "scikit-learn's handwritten digits",
         np.repeat(grey[order, None], 3, axis=1),
-        {"train": (0, 1200), "validation": (1200, 1497), "test": (1497, 1797)},
+        [0, 1200, 1497, 1797],
         found.target[order].astype(np.int64),
         "classes",
     )
+
+
+# --- published data sets ---
+
+
+def celeba(root: Path, size: int, count: int | None, flip: bool) -> Images:
+    """CelebA, aligned and cropped, as torchvision lays it out, in its official split.
+
+    The middle 140 x 140 of 178 x 218 pixels, resized: the crop of Y. Song's ``score_sde`` and of
+    those who followed it. Others take 108, 128, 148 or 178, so distances to theirs mean nothing.
+
+    Args:
+        root: holds ``celeba/img_align_celeba`` and the five text files beside it.
+
+    Raises:
+        ValueError: if a file is missing, or a text file is not the one that was published.
+    """
+    from torchvision.datasets import CelebA
+
+    place = root / "celeba"
+    files = ["img_align_celeba", *(name for *_, name in CelebA.file_list if name.endswith(".txt"))]
+    if missing := [name for name in files if not (place / name).exists()]:
+        raise ValueError(f"{place} lacks {', '.join(missing)}. {PUBLISHED['celeba']}")
+    try:
+        names = {
+            part: CelebA(root, split=split, target_type=[]).filename
+            for part, split in (("train", "train"), ("validation", "valid"), ("test", "test"))
+        }
+    except RuntimeError as error:
+        raise ValueError(
+            f"a text file in {place} is not the published one ({error}). {PUBLISHED['celeba']}"
+        ) from error
+    names["train"] = names["train"][:count]
+    parts = {
+        part: Files(place / "img_align_celeba", own, size, CELEBA_CROP, flip and part == "train")
+        for part, own in names.items()
+    }
+    total = sum(map(len, names.values()))
+    name = f"CelebA, its own split, middle {CELEBA_CROP} pixels: {total} images"
+    return Images(name, parts)
+
+
+def bedrooms(root: Path, size: int, seed: int, count: int | None, flip: bool) -> Images:
+    """LSUN bedrooms: the middle square of the shorter side, resized.
+
+    The published validation set has 300 images, and that is the validation part. The published test
+    set says of no image whether it is a bedroom, so the test part is drawn, seeded, from the
+    3,033,042 of ``bedroom_train``: 10,000, or a twentieth if that is less.
+
+    torchvision knows these files too, but it leaves a pickle of the keys in the working directory,
+    by a name that two roots may share, and what it opens survives neither fork nor pickling.
+
+    Args:
+        root: holds ``bedroom_train_lmdb`` and ``bedroom_val_lmdb``.
+
+    Raises:
+        ValueError: if one of them is missing or cut, or the package ``lmdb`` is.
+    """
+    places = {name: root / f"bedroom_{name}_lmdb" for name in ("train", "val")}
+    if missing := [str(p) for p in places.values() if not (p / "data.mdb").is_file()]:
+        raise ValueError(f"no data.mdb in {', '.join(missing)}. {PUBLISHED['lsun-bedroom']}")
+    keys = {name: _keys(place) for name, place in places.items()}
+    train = np.random.default_rng(seed).permutation(len(keys["train"]))
+    held_out = max(1, min(LSUN_TEST, len(train) // 20))
+    test, train = np.sort(train[:held_out]), np.sort(train[held_out:][:count])
+    parts = {
+        "train": Lmdb(places["train"], keys["train"][train], size, flip),
+        "validation": Lmdb(places["val"], keys["val"], size),
+        "test": Lmdb(places["train"], keys["train"][test], size),
+    }
+    if empty := [name for name, part in parts.items() if not len(part)]:
+        raise ValueError(f"LSUN in {root} has no images for {', '.join(empty)}: expected some")
+    total = sum(part.count for part in parts.values())
+    return Images(f"LSUN bedrooms, middle square: {total} images", parts)
+
+
+def _keys(place: Path) -> np.ndarray:
+    try:
+        import lmdb
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "LSUN is read with the package lmdb: pip install 'ral-env[pretrain]'"
+        ) from error
+    try:
+        with _opened(place).begin() as transaction:
+            return np.array(list(transaction.cursor().iternext(keys=True, values=False)))
+    except lmdb.Error as error:
+        raise ValueError(
+            f"{place} is no LMDB database that can be read ({error}): download it again"
+        ) from error
 
 
 # --- any folder ---
 
 
 def folder(root: Path, size: int, seed: int, count: int | None, flip: bool) -> Images:
-    """Every image below a folder: centre-cropped to a square, resized (antialiased), RGB.
+    """Every image file below a folder: centre-cropped to a square, resized (antialiased), RGB.
 
-    Files that cannot be read are left out, with a warning that counts and names them. Split
-    90 / 5 / 5 by a seeded shuffle of the sorted names.
+    Split 90 / 5 / 5 by a seeded shuffle of the sorted names. CelebA-HQ is such a folder.
 
     Raises:
-        ValueError: if there is no such folder, or fewer than ten readable images in it.
+        ValueError: if there is no such folder, or fewer than ten image files in it.
     """
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder: expected 'faces', 'digits' or a folder of images")
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    order = np.random.default_rng(seed).permutation(len(files))
-    pixels, skipped = [], []
-    for index in order:
-        if count is not None and len(pixels) == count:
-            break
-        try:
-            pixels.append(read(files[index], size))
-        except ValueError as error:
-            skipped.append(f"{files[index].relative_to(root)} ({error.__cause__})")
-    if skipped:
-        skipped.sort()
-        shown = "; ".join(skipped[:10]) + ("; ..." if len(skipped) > 10 else "")
-        warnings.warn(
-            f"{len(skipped)} of {len(files)} files in {root} could not be read and were skipped: "
-            f"{shown}",
-            stacklevel=2,
-        )
-    if len(pixels) < 10:
         raise ValueError(
-            f"{root} holds {len(pixels)} readable images with the endings {', '.join(SUFFIXES)} "
-            f"({len(skipped)} unreadable): expected at least 10"
+            f"{root} is no folder: expected {', '.join(map(repr, (*MADE, *PUBLISHED)))} or a "
+            "folder of images"
         )
-    images = np.stack(pixels)
-    parts = _parts(len(images), 0.05, 0.05)
-    if flip:
-        train = parts["train"][1]
-        images = np.concatenate([images[:train], images[:train, :, :, ::-1], images[train:]])
-        parts = {name: (a + train * (a > 0), b + train) for name, (a, b) in parts.items()}
-    return Images(f"{len(pixels)} images of folder {root.resolve().name}", images, parts,
-                  skipped=skipped)  # fmt: skip
+    names = sorted(
+        os.path.relpath(os.path.join(place, name), root)
+        for place, _, files in os.walk(root)
+        for name in files
+        if name.lower().endswith(SUFFIXES)
+    )
+    order = np.random.default_rng(seed).permutation(len(names))[:count]
+    if len(order) < 10:
+        raise ValueError(
+            f"{root} holds {len(names)} files with the endings {', '.join(SUFFIXES)}, of which "
+            f"{len(order)} are to be used: expected at least 10"
+        )
+    parts = {
+        part: Files(root, [names[i] for i in own], size, flip=flip and part == "train")
+        for part, own in _parted(_edges(len(order), 0.05, 0.05), order).items()
+    }
+    return Images(f"{len(order)} images of folder {root.resolve().name}", parts)
 
 
 # --- procedural faces ---

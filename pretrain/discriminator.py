@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
+from agents.mle import Grids
 from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, joint
 
 
@@ -18,7 +19,7 @@ def fit(
     kind: str,
     vqvae: VQVAE,
     priors: Sequence[PixelCNN],
-    train: Sequence[Tensor],
+    train: Sequence[Grids],
     validation: Sequence[Tensor],
     training: DiscriminatorTraining,
     fakes: int = 4096,
@@ -33,7 +34,7 @@ def fit(
 
     Args:
         kind: what it sees of the codes, ``image`` or ``codes`` (:meth:`VQVAE.represent`).
-        train, validation: real codes, int64 (N, h, w) a level.
+        train, validation: real codes, int64 (N, h, w) a level; the first are only indexed.
         fakes: canvases sampled from the priors; an eighth of them is held out.
 
     Returns:
@@ -49,7 +50,7 @@ def fit(
         parts = zip(*(grid.split(128) for grid in grids), strict=True)
         return torch.cat([vqvae.represent(part, kind) for part in parts])
 
-    def some(grids: Sequence[Tensor]) -> Tensor:
+    def some(grids: Sequence[Grids]) -> Tensor:
         index = torch.randint(len(grids[0]), (batch,), generator=generator)
         return inputs([grid[index] for grid in grids])
 

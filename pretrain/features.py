@@ -8,16 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretrain.vqvae import chunk, shifted, to_float
+from pretrain.data import Pixels
+from pretrain.vqvae import chunks, shifted, to_float
 from ral_env.nets import VQVAE, FeatureNet, FeatureNetConfig
 
 
 def fit(
     config: FeatureNetConfig,
     vqvae: VQVAE,
-    images: Tensor,
+    images: Pixels,
     targets: Tensor,
-    validation: Tensor,
+    validation: Pixels,
     validation_targets: Tensor,
     steps: int = 1500,
     batch: int = 128,
@@ -64,9 +65,7 @@ def fit(
             log({"step": step + 1, "loss": loss.item()})
     net.eval()
     with torch.no_grad():
-        parts = [
-            vqvae.decode(vqvae.encode(to_float(x))) for x in validation.split(chunk(validation))
-        ]
+        parts = [vqvae.decode(vqvae.encode(to_float(x))) for x in chunks(validation)]
         output = torch.cat([net(x) for x in parts])
     if classes:
         return net, {"accuracy": (output.argmax(1) == validation_targets).float().mean().item()}

@@ -17,7 +17,8 @@ class Recipe:
 
     Args:
         name: of the bundle.
-        source: ``faces``, ``digits``, or ``folder``: the images are given by ``--data``.
+        source: ``faces``, ``digits``, or, of images that ``--data`` gives, ``celeba``,
+            ``lsun-bedroom`` or ``folder``: see :func:`pretrain.data.load`.
         count: procedural images to draw (faces only).
         vqvae, discriminator, features: sizes of the nets. No features, no Fréchet distance.
         priors: sizes of each level's prior, top first.
@@ -101,6 +102,9 @@ def _mle(batch: int, steps: int) -> Training:
     return Training(steps=steps, batch=batch, learning_rate=3e-4)
 
 
+_SOURCES = {"celeba": "celeba", "celebahq": "folder", "bedroom": "lsun-bedroom"}
+
+
 def _paper(
     name: str,
     image_size: int,
@@ -113,7 +117,7 @@ def _paper(
     num_codes = levels[0][0].num_codes
     return Recipe(
         name=name,
-        source="folder",
+        source=_SOURCES[name.partition(str(image_size))[0]],
         vqvae=VQVAEConfig(image_size, 128, 64, layers, num_codes, 64, len(levels)),
         vqvae_training=VQVAETraining(steps=vqvae_steps, batch=128, beta=0.25),
         priors=tuple(config for config, _ in levels),
@@ -244,12 +248,12 @@ RECIPES: dict[str, Recipe] = {
         ),
         _stand_in("faces64", VQVAEConfig(64, 48, 32, 3, 128, 16),
                   (_level(8, 32, 3, 0, 1, num_codes=128), _quick(64, 2000)),
-                  count=9000, vqvae_training=VQVAETraining(steps=3500, batch=48,
+                  count=9000, vqvae_training=VQVAETraining(steps=1500, batch=48,
                                                             learning_rate=2e-3),
                   keep=(4000, 500, 500), fakes=2048, batch=64, steps=400),
         _stand_in("faces64wide", VQVAEConfig(64, 48, 32, 3, 512, 16),
                   (_level(8, 32, 3, 0, 1), _quick(64, 1500)),
-                  count=9000, vqvae_training=VQVAETraining(steps=3500, batch=48,
+                  count=9000, vqvae_training=VQVAETraining(steps=1500, batch=48,
                                                             learning_rate=2e-3),
                   keep=(3000, 300, 300), fakes=2048, batch=64, steps=400),
         _stand_in("faces64fine", VQVAEConfig(64, 32, 24, 2, 512, 16),
@@ -258,7 +262,7 @@ RECIPES: dict[str, Recipe] = {
                   keep=(600, 150, 150), fakes=1024, batch=64, steps=400),
         _stand_in("faces128top", VQVAEConfig(128, 32, 24, 3, 512, 16),
                   (_level(16, 32, 3, 1, 1), _quick(32, 1000)),
-                  count=3000, vqvae_training=VQVAETraining(steps=1800, batch=24,
+                  count=3000, vqvae_training=VQVAETraining(steps=900, batch=24,
                                                             learning_rate=2e-3),
                   keep=(600, 150, 150), fakes=1024, batch=32, steps=300),
         _stand_in("faces128", VQVAEConfig(128, 32, 24, 2, 512, 16, levels=2),
@@ -272,9 +276,9 @@ RECIPES: dict[str, Recipe] = {
                   count=1000, vqvae_training=VQVAETraining(steps=600, batch=8),
                   keep=(40, 12, 12), fakes=300, batch=16, steps=150),
         _stand_in("faces512", VQVAEConfig(512, 24, 16, 3, 512, 16, levels=2),
-                  (_level(32, 24, 3, 0, 1), _quick(8, 800)),
-                  (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 400)),
-                  count=500, vqvae_training=VQVAETraining(steps=1200, batch=6,
+                  (_level(32, 24, 3, 0, 1), _quick(8, 500)),
+                  (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 300)),
+                  count=500, vqvae_training=VQVAETraining(steps=700, batch=6,
                                                             learning_rate=2e-3),
                   keep=(40, 12, 12), fakes=200, batch=8, steps=100),
         # The paper's own, supplement Tables 4-10.

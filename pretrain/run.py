@@ -17,12 +17,14 @@ from tqdm import tqdm
 from agents import mle
 from agents.training import Training
 from pretrain import data, discriminator, features, vqvae
+from pretrain.codes import Grids, extract
 from pretrain.recipes import RECIPES, Recipe
 from ral_env import bundle
 from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint
 
-Codes = dict[str, list[Tensor]]  # split -> int64 grids (N, h, w), one a level
+# split -> int64 grids (N, h, w), one a level; those of real images to train on are on disk.
+Codes = dict[str, list[Any]]
 
 
 def _show(stage: str, total: int):
@@ -74,10 +76,18 @@ def _fit_priors(
     return priors, curves
 
 
-def unigram_nats(train: Tensor, validation: Tensor, num_codes: int) -> float:
+def unigram_nats(train: mle.Grids, validation: Tensor, num_codes: int) -> float:
     """Nats per code of the validation codes under the train codes' frequencies: a baseline."""
-    counts = torch.bincount(train.flatten(), minlength=num_codes) + 1
+    counts = torch.ones(num_codes, dtype=torch.int64)
+    for first in range(0, len(train), 2**14):
+        counts += torch.bincount(train[first : first + 2**14].flatten(), minlength=num_codes)
     return -(counts / counts.sum()).log()[validation].mean().item()
+
+
+def _splits(sizes: Sequence[int] | np.ndarray) -> dict[str, tuple[int, int]]:
+    """First and last + 1 row of train, validation and test, one after another."""
+    ends = np.cumsum(sizes).tolist()
+    return dict(zip(bundle.SPLITS, zip([0, *ends], ends, strict=False), strict=True))
 
 
 def pretrain(
@@ -86,28 +96,25 @@ def pretrain(
     """Run every stage of a recipe and write the bundle ``out``.
 
     Args:
-        folder: of images, for recipes whose source is ``folder``; overrides the source of others.
+        folder: of images, or the root of the recipe's published data set (see
+            :func:`pretrain.data.load`); overrides the source of recipes that make their images.
         seed: of everything; the same seed makes the same bundle on the same machine.
-        flip: add mirrored training images (folders only).
+        flip: add mirrored training images; not of images that are made.
 
     Returns:
         The bundle's path.
 
     Raises:
-        ValueError: if the recipe needs a folder and none is given, or the folder holds no images.
+        ValueError: if the recipe needs a folder and none is given, or the folder holds no images;
+            says what to download.
     """
     start = time.perf_counter()
-    if recipe.source == "folder" and folder is None:
-        raise ValueError(
-            f"recipe {recipe.name!r} needs images: give the folder that holds them with --data"
-        )
     if recipe.features and folder is not None:
         recipe = dataclasses.replace(recipe, features=None)  # a folder has no labels to learn
     size = recipe.vqvae.image_size
-    images = data.load(
-        folder or recipe.source, size, seed=seed, count=recipe.count or None, flip=flip
-    )
-    pixels = {name: torch.as_tensor(images.images[a:b]) for name, (a, b) in images.splits.items()}
+    source = "folder" if folder and recipe.source in data.MADE else recipe.source
+    images = data.load(source, size, seed=seed, count=recipe.count or None, flip=flip, root=folder)
+    pixels, splits = images.parts, images.splits
 
     bar, vqvae_rows, log = _show("vqvae", recipe.vqvae_training.steps)
     with bar:
@@ -121,16 +128,21 @@ def pretrain(
         )
     net = _rounded(net, recipe.half)
     layout = CodeLayout(recipe.vqvae.grids, recipe.vqvae.num_codes)
-    flat = {name: vqvae.extract(net, part) for name, part in pixels.items()}
-    codes: Codes = {name: mle.as_grids(layout, part) for name, part in flat.items()}
+    store = out.with_name(f".{out.name}.codes.npy")
+    workers = recipe.vqvae_training.workers
+    bar, _, log = _show("codes", len(images.whole))
+    with bar:
+        flat = extract(net, images.whole, store, workers=workers, log=log)
+    codes: Codes = {n: mle.as_grids(layout, flat[slice(*splits[n])]) for n in bundle.SPLITS[1:]}
+    codes["train"] = [Grids(store, layout, n, splits["train"]) for n in range(len(layout.levels))]
     metrics: dict = {
         "reconstruction": vqvae_rows[-1]["reconstruction"],
-        "codebook": vqvae.usage(flat["train"], recipe.vqvae),
+        "codebook": vqvae.usage(flat[slice(*splits["train"])], recipe.vqvae),
     }
 
     feature_net = None
     if recipe.features is not None and images.targets is not None:
-        targets = {n: torch.as_tensor(images.targets[a:b]) for n, (a, b) in images.splits.items()}
+        targets = {name: torch.as_tensor(own) for name, own in images.targets.items()}
         classes = images.target_kind == "classes"
         outputs = int(targets["train"].max()) + 1 if classes else targets["train"].shape[1]
         bar, _, log = _show("features", recipe.feature_steps)
@@ -161,6 +173,8 @@ def pretrain(
             name: [grid[a:b] for grid in sampled]
             for name, a, b in zip(bundle.SPLITS, edges[:-1], edges[1:], strict=True)
         }
+        flat = layout.flatten([grid.numpy() for grid in sampled])
+        splits = _splits(np.diff(edges))
         entropy = -joint.total_log_prob(oracles, codes["test"]).mean().item()
         metrics["oracle"] = {"entropy": entropy, "curves": curves}
         dataset = f"samples of an oracle prior of {images.name}"
@@ -200,25 +214,20 @@ def pretrain(
     metrics["seconds"] = time.perf_counter() - start
 
     if recipe.keep:
-        for name, most in zip(bundle.SPLITS, recipe.keep, strict=True):
-            codes[name] = [grid[:most] for grid in codes[name]]
-    sizes = [len(codes[name][0]) for name in bundle.SPLITS]
-    ends = np.cumsum(sizes).tolist()
-    return bundle.save(
+        kept = [
+            flat[splits[name][0] : splits[name][1]][:most]
+            for name, most in zip(bundle.SPLITS, recipe.keep, strict=True)
+        ]
+        flat, splits = np.concatenate(kept), _splits([len(part) for part in kept])
+    path = bundle.save(
         out,
         vqvae=net,
         discriminator=judge,
         discriminator_input=recipe.discriminator_input,
         reward_scale=scale,
         priors=priors,
-        codes=[
-            torch.cat(level).numpy()
-            for level in zip(*(codes[name] for name in bundle.SPLITS), strict=True)
-        ],
-        splits={
-            name: [end - size, end]
-            for name, size, end in zip(bundle.SPLITS, sizes, ends, strict=True)
-        },
+        codes=flat,
+        splits=splits,
         dataset=dataset,
         recipe={"command": f"ral pretrain --recipe {recipe.name} --seed {seed}"}
         | json.loads(json.dumps(dataclasses.asdict(recipe))),
@@ -227,6 +236,9 @@ def pretrain(
         features=feature_net,
         half=recipe.half,
     )
+    for file in (store, store.with_name(f"{store.name}.json")):
+        file.unlink()
+    return path
 
 
 def command(
@@ -242,7 +254,8 @@ def command(
     Args:
         recipe: what to train, by name.
         out: the bundle's folder; runs/pretrain/RECIPE if not given.
-        data: a folder of images; needed by the recipes of the paper's data sets.
+        data: a folder of images, or the root of CelebA or LSUN as they are published; needed by
+            the recipes of the paper's data sets.
         seed: of everything.
         flip: add mirrored training images.
         threads: of torch; the small nets are fastest with one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.training import Processes, Training, optimise
+from pretrain.data import Pixels
 from ral_env.nets import VQVAE, VQVAEConfig
+
+VALIDATION_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,30 @@ def shifted(images: Tensor, shift: int, generator: torch.Generator | None = None
     )
 
 
-def chunk(images: Tensor) -> int:
-    """Images (N, 3, S, S) that a pass without gradient takes at a time: 512 of 32 pixels."""
-    return max(8, 2**19 // images[0, 0].numel())
+def chunk(images: Pixels) -> int:
+    """Images that a pass without gradient takes at a time: 512 of 32 pixels."""
+    return max(8, 2**19 // images[:1].shape[-1] ** 2)
+
+
+def chunks(images: Pixels) -> Iterator[Tensor]:
+    """All images in order, uint8 (n, 3, S, S), as many at a time as :func:`chunk` says."""
+    size = chunk(images)
+    for first in range(0, len(images), size):
+        yield images[first : first + size]
 
 
 @torch.no_grad()
-def extract(vqvae: VQVAE, images: Tensor) -> np.ndarray:
-    """Stage 2's data: uint8 images (N, 3, S, S) to flat codes (N, length), int64, top first."""
+def encode(vqvae: VQVAE, images: Tensor) -> Tensor:
+    """A batch of uint8 images (n, 3, S, S) to flat int64 codes (n, length), top first."""
+    grids = vqvae.encode(to_float(images.to(vqvae.codebooks.device)))
+    return torch.cat([grid.flatten(1) for grid in grids], 1)
+
+
+def extract(vqvae: VQVAE, images: Pixels) -> np.ndarray:
+    """Flat int64 codes (N, length) of all images, in memory; :mod:`pretrain.codes` writes them to
+    a file."""
     vqvae.eval()
-    device = vqvae.codebooks.device
-    parts = [
-        torch.cat([grid.flatten(1) for grid in vqvae.encode(to_float(part.to(device)))], 1)
-        for part in images.split(chunk(images))
-    ]
-    return torch.cat(parts).cpu().numpy()
+    return torch.cat([encode(vqvae, part) for part in chunks(images)]).cpu().numpy()
 
 
 def usage(codes: np.ndarray, config: VQVAEConfig) -> dict[str, float]:
@@ -79,7 +92,10 @@ def usage(codes: np.ndarray, config: VQVAEConfig) -> dict[str, float]:
     for level, (height, width) in enumerate(config.grids):
         part = codes[:, first : first + height * width]
         first += height * width
-        share = np.bincount(part.ravel(), minlength=config.num_codes) / part.size
+        counts = np.zeros(config.num_codes, np.int64)
+        for row in range(0, len(part), 2**14):  # they may be on disk, and many
+            counts += np.bincount(part[row : row + 2**14].ravel(), minlength=config.num_codes)
+        share = counts / part.size
         nonzero = share[share > 0]
         suffix = f"_{level}" if level else ""
         found[f"perplexity{suffix}"] = float(np.exp(-(nonzero * np.log(nonzero)).sum()))
@@ -89,8 +105,8 @@ def usage(codes: np.ndarray, config: VQVAEConfig) -> dict[str, float]:
 
 def fit(
     config: VQVAEConfig,
-    images: Tensor,
-    validation: Tensor,
+    images: Pixels,
+    validation: Pixels,
     training: VQVAETraining,
     seed: int = 0,
     **options: Any,
@@ -98,6 +114,9 @@ def fit(
     """Train a VQ-VAE on uint8 images (N, 3, S, S).
 
     Args:
+        images: read a batch at a time; ``training.workers`` processes do it ahead.
+        validation: the first of these, up to 256 MB, are kept in memory and looked at each time:
+            87,381 of 32 pixels, 1,365 of 256.
         options: ``log``, ``checkpoint``, ``device``: see :func:`agents.training.optimise`.
 
     Returns:
@@ -105,6 +124,7 @@ def fit(
         ``reconstruction`` (mean squared error on the validation images, pixels in [-1, 1]), and
         what :func:`usage` says of their codes.
     """
+    held = validation[: VALIDATION_BYTES // validation[:1].nbytes]
     # The library keeps the moving averages, k-means start and dead-code revival; our net keeps
     # just the codebooks that come out.
     from vector_quantize_pytorch import VectorQuantize
@@ -143,8 +163,8 @@ def fit(
     def validate(net: Any) -> dict[str, float]:
         books = [quantiser.codebook.detach() for quantiser in quantisers]
         net.codebooks.copy_(torch.stack(books))
-        error = reconstruction_error(net, validation)
-        return {"reconstruction": error, **usage(extract(net, validation), config)}
+        error = reconstruction_error(net, held)
+        return {"reconstruction": error, **usage(extract(net, held), config)}
 
     rows = optimise(
         vqvae,
@@ -161,11 +181,11 @@ def fit(
 
 
 @torch.no_grad()
-def reconstruction_error(vqvae: VQVAE, images: Tensor) -> float:
+def reconstruction_error(vqvae: VQVAE, images: Pixels) -> float:
     """Mean squared error of U(E(x)) over uint8 images, pixels in [-1, 1]."""
     vqvae.eval()
     total = 0.0
-    for part in images.split(chunk(images)):
+    for part in chunks(images):
         x = to_float(part.to(vqvae.codebooks.device))
         total += F.mse_loss(vqvae.decode(vqvae.encode(x)), x).item() * len(part)
     return total / len(images)

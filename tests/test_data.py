@@ -1,12 +1,25 @@
-"""Image sources: seeded, whole, and honest about what could not be read."""
+"""Image sources: seeded, whole, read when asked, honest about what could not be read."""
 
+import gc
+import hashlib
+import io
+import os
+import pickle
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from pretrain import data
+from pretrain import data, vqvae
+from pretrain.recipes import RECIPES
+from pretrain.vqvae import VQVAETraining
+from ral_env.images import read
+from ral_env.nets import VQVAEConfig
 
 
 def test_a_face_depends_on_its_seed_and_number_alone():
@@ -53,26 +66,38 @@ def test_what_stands_far_apart_agrees():
     assert len(hats) > 40 and np.median(own) < 0.5 * np.median(others)
 
 
+def all_of(images: data.Images) -> np.ndarray:
+    return images.whole[:].numpy()
+
+
 def test_splits_are_disjoint_and_cover_all():
     for images in (data.load("faces", 32, count=50), data.load("digits", 32)):
         ends = [images.splits[name] for name in ("train", "validation", "test")]
-        assert ends[0][0] == 0 and ends[-1][1] == len(images.images)
+        assert ends[0][0] == 0 and ends[-1][1] == len(images.whole)
         assert all(a < b for a, b in ends)
         assert ends[0][1] == ends[1][0] and ends[1][1] == ends[2][0]
-        assert images.targets is not None and len(images.targets) == len(images.images)
+        assert images.targets is not None
+        for name, (a, b) in images.splits.items():
+            assert len(images.part(name)) == len(images.targets[name]) == b - a
+    with pytest.raises(ValueError, match="part 'valid', expected one of"):
+        images.part("valid")
 
 
 def test_digits_are_the_real_ones():
     digits = data.load("digits", 32)
-    assert digits.images.shape == (1797, 3, 32, 32)
+    assert all_of(digits).shape == (1797, 3, 32, 32)
     assert [b - a for a, b in digits.splits.values()] == [1200, 297, 300]
-    assert sorted(set(digits.targets)) == list(range(10))
+    assert digits.targets is not None
+    assert sorted(set(np.concatenate(list(digits.targets.values())))) == list(range(10))
     from sklearn.datasets import load_digits
 
     small = load_digits().images
-    shrunk = np.array([i[0].reshape(8, 4, 8, 4).mean((1, 3)) for i in digits.images[:20]]) / 16
+    shrunk = np.array([i[0].reshape(8, 4, 8, 4).mean((1, 3)) for i in all_of(digits)[:20]]) / 16
     nearest = [np.abs(small - image).mean((1, 2)).min() for image in shrunk]
     assert max(nearest) < 1.5  # of 16 greys: each is one of the set
+
+
+# --- image sets ---
 
 
 @pytest.fixture
@@ -85,34 +110,97 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("kind", ["faces", "folder", "flipped", "whole", "tensor"])
+def test_image_sets_are_indexed_as_a_tensor_is(kind, folder):
+    images = (
+        data.load("faces", 16, count=60)
+        if kind in ("faces", "tensor")
+        else data.load(folder, 16, flip=kind == "flipped")
+    )
+    part = images.whole if kind in ("whole", "tensor") else images.part("train")
+    everything = part[:]
+    found = everything if kind == "tensor" else part
+    assert everything.dtype == torch.uint8 and everything.shape == (len(part), 3, 16, 16)
+    for index in (slice(2, 5), slice(7, None, 2), slice(5, 5), slice(8, 10**9),
+                  torch.tensor([3, 0, 3]), torch.tensor([-1]),
+                  torch.tensor([], dtype=torch.int64)):  # fmt: skip
+        assert torch.equal(found[index], everything[index])
+    with pytest.raises(IndexError):
+        found[torch.tensor([len(part)])]
+    if kind != "tensor":
+        assert part.size == 16
+        copy = pickle.loads(pickle.dumps(part))
+        assert torch.equal(copy[:], everything), "what another process gets"
+
+
 def test_a_folder_is_read_with_all_below_it(folder):
     images = data.load(str(folder), 16)
-    assert images.images.shape == (12, 3, 16, 16) and images.images.dtype == np.uint8
-    assert images.skipped == [] and images.targets is None
-    again = data.load(str(folder), 16)
-    assert np.array_equal(images.images, again.images)
-    assert not np.array_equal(images.images, data.load(str(folder), 16, seed=1).images)
+    assert images.name == f"12 images of folder {folder.name}" and images.targets is None
+    assert all_of(images).shape == (12, 3, 16, 16)
+    # As files, not as images, they were opened by the reader that everything else uses.
+    expected = {read(file, 16).tobytes() for file in folder.rglob("*.png")}
+    assert {image.tobytes() for image in all_of(images)} == expected
+    assert np.array_equal(all_of(images), all_of(data.load("folder", 16, root=folder)))
+    assert not np.array_equal(all_of(images), all_of(data.load(folder, 16, seed=1)))
 
 
-def test_unreadable_files_are_skipped_counted_and_named(folder):
-    (folder / "text.png").write_text("no picture")
-    whole = folder / "cut.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole)
-    whole.write_bytes(whole.read_bytes()[:900])
-    (folder / "notes.txt").write_text("not even an image's name")
-    with pytest.warns(UserWarning, match=r"2 of 14 files .*cut\.jpg.*text\.png"):
-        images = data.load(str(folder), 16)
-    assert len(images.images) == 12 and len(images.skipped) == 2
+def test_nothing_is_read_before_it_is_asked_for(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(data, "read", lambda file, *rest: asked.append(file) or read(file, *rest))
+    train = data.load(folder, 16).part("train")
+    assert not asked
+    train[torch.tensor([3, 1])]
+    assert [os.fsencode(file.relative_to(folder)) for file in asked] == list(train.names[[3, 1]])
+
+
+def test_processes_that_read_ahead_read_the_same(folder):
+    """A VQ-VAE learns the same from lazy images as from a tensor, whoever reads them."""
+    images = data.load(folder, 16, flip=True)
+    config = VQVAEConfig(16, 8, 4, layers=1, num_codes=8, code_dim=3)
+
+    def weights(train, workers):
+        settings = VQVAETraining(steps=4, batch=6, workers=workers)
+        return vqvae.fit(config, train, images.part("validation"), settings)[0].state_dict()
+
+    expected = weights(images.part("train")[:], 0)
+    for workers in (0, 2):
+        found = weights(images.part("train"), workers)
+        assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+def test_a_file_that_cannot_be_read_gives_way_to_the_next_and_is_named(folder):
+    whole = data.load(folder, 16).part("train")
+    broken = folder / os.fsdecode(whole.names[3])
+    expected = whole[torch.tensor([4, 4, 4])]
+    for content in (b"no picture", broken.read_bytes()[:900]):
+        broken.write_bytes(content)
+        with pytest.warns(UserWarning, match=f"{broken.name} cannot be read .*next image stands"):
+            assert torch.equal(whole[torch.tensor([3, 4, 3])], expected)
+    for name in whole.names:
+        (folder / os.fsdecode(name)).write_text("no picture")
+    with (
+        pytest.warns(UserWarning, match="cannot be read"),
+        pytest.raises(ValueError, match="10 images in a row cannot be read"),
+    ):
+        whole[:1]
+
+
+def test_a_picture_too_large_to_open_gives_way_too(folder, monkeypatch):
+    train = data.load(folder, 16).part("train")
+    Image.new("RGB", (200, 200)).save(folder / os.fsdecode(train.names[0]))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # Pillow refuses twice as many
+    with pytest.warns(UserWarning, match=r"cannot be read"):
+        assert torch.equal(train[:1], train[1:2])
 
 
 def test_flip_doubles_the_training_part_only(folder):
     plain, flipped = data.load(str(folder), 16), data.load(str(folder), 16, flip=True)
     train = plain.splits["train"][1]
     assert flipped.splits["train"] == (0, 2 * train)
-    assert np.array_equal(flipped.images[train : 2 * train], plain.images[:train, :, :, ::-1])
+    assert torch.equal(flipped.part("train")[train:], plain.part("train")[:].flip(3))
+    assert torch.equal(flipped.part("train")[:train], plain.part("train")[:])
     for part in ("validation", "test"):
-        a, b = (x.images[slice(*x.splits[part])] for x in (plain, flipped))
-        assert np.array_equal(a, b)
+        assert torch.equal(plain.part(part)[:], flipped.part(part)[:])
     with pytest.raises(ValueError, match="digits"):
         data.load("digits", 32, flip=True)
 
@@ -122,27 +210,193 @@ def test_folders_that_cannot_serve_are_refused(tmp_path, folder):
         data.load(str(tmp_path / "nowhere"), 32)
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match="0 readable images"):
+    with pytest.raises(ValueError, match="0 files"):
         data.load(str(empty), 32)
-    with pytest.raises(ValueError, match="5 readable images"):
+    with pytest.raises(ValueError, match="5 are to be used: expected at least 10"):
         data.load(str(folder), 32, count=5)
     with pytest.raises(ValueError, match="at least 8"):
         data.load("faces", 4)
     with pytest.raises(ValueError, match="at least 10"):
         data.load("faces", 32, count=3)
-
-
-def test_a_picture_too_large_to_open_is_skipped_not_fatal(folder, monkeypatch):
-    Image.new("RGB", (200, 200)).save(folder / "huge.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)  # Pillow refuses twice as many
-    with pytest.warns(UserWarning, match=r"1 of 13 files .*huge\.png"):
-        images = data.load(str(folder), 16)
-    assert len(images.images) == 12
+    with pytest.raises(ValueError, match="'faces' need no files"):
+        data.load("faces", 32, root=folder)
+    with pytest.raises(ValueError, match="'folder' needs files"):
+        data.load("folder", 32)
 
 
 def test_a_folders_parts_share_no_image(folder):
-    images = data.load(str(folder), 16).images
-    assert len({image.tobytes() for image in images}) == 12
+    assert len({image.tobytes() for image in all_of(data.load(str(folder), 16))}) == 12
+
+
+# --- published data sets, in the layouts that they are published in ---
+
+
+def celeba_files(root: Path, monkeypatch) -> dict[str, list[int]]:
+    """Twelve images of 178 x 218 whose middle 140 x 140 has a grey of its own, in a white frame;
+    returns the greys of each part."""
+    from torchvision.datasets import CelebA
+
+    place = root / "celeba"
+    (place / "img_align_celeba").mkdir(parents=True)
+    parts = [0] * 6 + [1] * 3 + [2] * 3
+    np.random.default_rng(0).shuffle(parts)
+    names = [f"{i:06}.jpg" for i in range(1, 13)]
+    for number, name in enumerate(names):
+        picture = np.full((218, 178, 3), 255, np.uint8)
+        picture[39:179, 19:159] = 15 * number
+        Image.fromarray(picture).save(place / "img_align_celeba" / name, quality=95)
+
+    def table(name, columns, header=()):
+        rows = [" ".join([n, *map(str, columns(i))]) for i, n in enumerate(names)]
+        (place / name).write_text("\n".join([*header, *rows]) + "\n")
+
+    table("list_eval_partition.txt", lambda i: [parts[i]])
+    table("identity_CelebA.txt", lambda i: [i])
+    table("list_bbox_celeba.txt", lambda i: [0, 0, 9, 9], ("12", "image_id x_1 y_1 width height"))
+    table("list_landmarks_align_celeba.txt", lambda i: [1] * 10, ("12", "lefteye_x lefteye_y"))
+    table("list_attr_celeba.txt", lambda i: [1, -1], ("12", "Bald Young"))
+    # torchvision knows the published files by their hashes.
+    ours = {f.name: hashlib.md5(f.read_bytes()).hexdigest() for f in place.glob("*.txt")}
+    known = [(where, ours.get(name, md5), name) for where, md5, name in CelebA.file_list]
+    monkeypatch.setattr(CelebA, "file_list", known)
+    return {
+        name: [15 * n for n, part in enumerate(parts) if part == number]
+        for number, name in enumerate(("train", "validation", "test"))
+    }
+
+
+@pytest.mark.parametrize("given", [".", "celeba"])
+def test_celeba_comes_in_its_own_split_with_the_fields_crop(given, tmp_path, monkeypatch):
+    greys = celeba_files(tmp_path, monkeypatch)
+    images = data.load("celeba", 64, root=tmp_path / given)
+    assert images.name == "CelebA, its own split, middle 140 pixels: 12 images"
+    for name, expected in greys.items():
+        found = images.part(name)[:].float()
+        # The crop ends where the white frame begins: JPEG blurs it by some pixels.
+        assert found[:, :, 8:-8, 8:-8].mean((1, 2, 3)).tolist() == pytest.approx(expected, abs=2)
+        assert (found.mean((1, 2, 3)) - torch.tensor(expected)).abs().max() < 4
+        assert pickle.loads(pickle.dumps(images.part(name)))[:1].shape == (1, 3, 64, 64)
+    flipped = data.load("celeba", 64, root=tmp_path, flip=True, count=4)
+    assert [len(part) for part in flipped.parts.values()] == [8, 3, 3]
+
+
+def test_celeba_that_is_not_whole_says_what_to_download(tmp_path, monkeypatch):
+    celeba_files(tmp_path, monkeypatch)
+    partition = tmp_path / "celeba" / "list_eval_partition.txt"
+    text = partition.read_text()
+    partition.unlink()
+    with pytest.raises(ValueError, match=r"lacks list_eval_partition\.txt.*img_align_celeba\.zip"):
+        data.load("celeba", 64, root=tmp_path)
+    partition.write_text(text + "\n")
+    with pytest.raises(ValueError, match="not the published one"):
+        data.load("celeba", 64, root=tmp_path)
+    with pytest.raises(ValueError, match=r"needs files.*--data.*DIR/celeba/img_align_celeba"):
+        data.load("celeba", 64)
+
+
+@pytest.mark.parametrize("source", ["celeba", "lsun-bedroom"])
+def test_a_plain_folder_serves_for_a_published_set_and_the_name_says_so(source, folder):
+    images = data.load(source, 16, root=folder)
+    assert images.name == f"12 images of folder {folder.name}"
+    assert np.array_equal(all_of(images), all_of(data.load(folder, 16)))
+    (folder / "empty").mkdir()
+    with pytest.raises(ValueError, match="0 files.*download"):
+        data.load(source, 16, root=folder / "empty")
+
+
+def bedroom_files(root: Path) -> dict[str, dict[bytes, bytes]]:
+    """Databases of images of 256 x 340, as LSUN has them: their files by their keys."""
+    lmdb = pytest.importorskip("lmdb")
+    rng = np.random.default_rng(0)
+    written: dict[str, dict[bytes, bytes]] = {}
+    for name, count in (("train", 40), ("val", 3)):
+        environment = lmdb.open(str(root / f"bedroom_{name}_lmdb"), map_size=2**24)
+        written[name] = {}
+        with environment.begin(write=True) as transaction:
+            for i in range(count):
+                noise = rng.integers(0, 255, (8, 10, 3), np.uint8).repeat(32, 0).repeat(34, 1)
+                stream = io.BytesIO()
+                Image.fromarray(noise).save(stream, "JPEG", quality=75)
+                key = hashlib.sha1(f"{name}{i}".encode()).hexdigest().encode()
+                written[name][key] = stream.getvalue()
+                transaction.put(key, stream.getvalue())
+        environment.close()
+    return written
+
+
+def test_bedrooms_are_the_databases_images(tmp_path, monkeypatch):
+    from torchvision.datasets import LSUN
+
+    bedroom_files(tmp_path)
+    monkeypatch.chdir(tmp_path)  # torchvision leaves a file in the working directory
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # and does not close it
+        theirs = {name: LSUN(str(tmp_path), [f"bedroom_{name}"]) for name in ("train", "val")}
+        gc.collect()
+    expected = {
+        name: {read(image, 32).tobytes() for image, _ in found} for name, found in theirs.items()
+    }
+    for found in theirs.values():
+        found.dbs[0].env.close()  # LMDB opens a database once
+    images = data.load("lsun-bedroom", 32, root=tmp_path)
+    assert images.name == "LSUN bedrooms, middle square: 43 images"
+    own = {name: {i.tobytes() for i in part[:].numpy()} for name, part in images.parts.items()}
+    assert own["validation"] == expected["val"]
+    assert len(own["train"]) == 38 and len(own["test"]) == 2 and not own["train"] & own["test"]
+    assert own["train"] | own["test"] == expected["train"]
+    again = data.load("lsun-bedroom", 32, root=tmp_path, flip=True, count=5)
+    assert [len(part) for part in again.parts.values()] == [10, 3, 2]
+    assert torch.equal(again.part("train")[5:], again.part("train")[:5].flip(3))
+    other = data.load("lsun-bedroom", 32, root=tmp_path, seed=1)
+    assert not torch.equal(other.part("test")[:], images.part("test")[:])
+
+
+def test_bedrooms_are_read_in_other_processes(tmp_path):
+    bedroom_files(tmp_path)
+    train = data.load("lsun-bedroom", 32, root=tmp_path).part("train")
+    expected = train[:]  # opened in this process before the others are forked
+    loader = DataLoader(
+        train, batch_size=None, sampler=[slice(0, 20), slice(20, 38)], num_workers=2,
+        generator=torch.Generator(),
+    )  # fmt: skip
+    assert torch.equal(torch.cat(list(loader)), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(train))[:], expected)
+
+
+def test_bedrooms_that_are_not_whole_say_what_to_download(tmp_path, monkeypatch):
+    written = bedroom_files(tmp_path)
+    (tmp_path / "bedroom_val_lmdb").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"no data\.mdb in .*bedroom_val_lmdb.*download\.py"):
+        data.load("lsun-bedroom", 32, root=tmp_path)
+    (tmp_path / "elsewhere").rename(tmp_path / "bedroom_val_lmdb")
+    lmdb = pytest.importorskip("lmdb")
+    key = min(written["val"])
+    environment = lmdb.open(str(tmp_path / "bedroom_val_lmdb"))
+    with environment.begin(write=True) as transaction:
+        transaction.put(key, b"no picture")
+    environment.close()
+    validation = data.load("lsun-bedroom", 32, root=tmp_path).part("validation")
+    with pytest.warns(UserWarning, match=f"image {key.decode()} .*next image stands in"):
+        assert torch.equal(validation[:1], validation[1:2])
+    data._opened.cache_clear()
+    (tmp_path / "bedroom_val_lmdb" / "data.mdb").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"bedroom_val_lmdb is no LMDB database"):
+        data.load("lsun-bedroom", 32, root=tmp_path)
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    with pytest.raises(ValueError, match=r"pip install 'ral-env\[pretrain\]'"):
+        data.load("lsun-bedroom", 32, root=tmp_path)
+
+
+def test_the_papers_recipes_ask_for_the_papers_data():
+    for name, recipe in RECIPES.items():
+        if name.startswith(("celeba", "bedroom")):
+            expected = (
+                "folder" if "hq" in name else "celeba" if "celeba" in name else "lsun-bedroom"
+            )
+            assert recipe.source == expected
+
+
+# --- made images ---
 
 
 def test_digits_keep_their_own_classes():
@@ -154,7 +408,8 @@ def test_digits_keep_their_own_classes():
         for image, target in zip(found.images, found.target, strict=True)
     }
     assert small.targets is not None
-    assert [classes.pop(image[0].tobytes()) for image in small.images] == small.targets.tolist()
+    targets = np.concatenate([small.targets[name] for name in small.parts])
+    assert [classes.pop(image[0].tobytes()) for image in all_of(small)] == targets.tolist()
     assert not classes  # each once, so the parts are disjoint
 
 

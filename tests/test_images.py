@@ -83,3 +83,25 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
     with pytest.raises(ValueError, match="size=0"):
         read(tmp_path / "text.png", 0)
+
+
+def test_a_crop_keeps_the_middle_pixels_of_the_upright_image(tmp_path):
+    picture = np.full((218, 178, 3), 255, np.uint8)
+    picture[39:179, 19:159] = np.random.default_rng(0).integers(0, 255, (140, 140, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "framed.png")
+    expected = picture[39:179, 19:159].transpose(2, 0, 1)
+    assert (read(tmp_path / "framed.png", 140, crop=140) == expected).all()
+    whole = read(tmp_path / "framed.png", 178)
+    assert (read(tmp_path / "framed.png", 178, crop=1000) == whole).all(), "no more than there is"
+    with pytest.raises(ValueError, match="crop=0"):
+        read(tmp_path / "framed.png", 32, crop=0)
+
+
+def test_bytes_and_opened_images_are_read_like_files(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    expected = read(tmp_path / "noise.png", 16)
+    assert (read((tmp_path / "noise.png").read_bytes(), 16) == expected).all()
+    assert (read(Image.fromarray(noise), 16) == expected).all()
+    with pytest.raises(ValueError, match="an image of 4 bytes cannot be read"):
+        read(b"text", 16)
