@@ -145,6 +145,11 @@ class Processes:
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    def wait(self) -> None:
+        """Go on only when every process has come this far."""
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+
     def mean(self, values: Row) -> Row:
         """The mean over processes of named figures."""
         if self.accelerator is None:
@@ -187,7 +192,7 @@ def optimise(
     *,
     seed: int = 0,
     seconds: float | None = None,
-    log: Callable[[Row, Any], None] | None = None,
+    log: Callable[[list[Row], Any], None] | None = None,
     label: str = "",
     checkpoint: Path | None = None,
     also: Sequence[nn.Module] = (),
@@ -204,7 +209,7 @@ def optimise(
         training: the settings.
         seed: of the order of the examples, and of dropout and augmentation.
         seconds: stop after this much time, validation included, if it comes before the steps.
-        log: called with each row of the history as it is made, and the net that it is about.
+        log: called for each new row with the history so far and the net that the row is about.
         label: shows a progress bar of that name, with the time left and each row; none if empty.
         checkpoint: a file. If it is there, training goes on from it, to the bit on the CPU.
         also: modules with state that ``losses`` changes beside the net's own.
@@ -301,7 +306,7 @@ def optimise(
                 shown = {k: f"{v:.4g}" for k, v in row.items() if k not in ("step", "seconds")}
                 bar.write(f"{label} {step}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
             if log and processes.rank == 0:
-                log(row, candidate)
+                log(state["history"], candidate)
         if training.patience:
             patient = state["since_best"] < training.patience
         if finished or not patient:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from agents.training import Processes, Row
 from pretrain.data import Pixels
@@ -40,6 +41,7 @@ def extract(
     processes: Processes | None = None,
     workers: int = 0,
     log: Callable[[Row], None] | None = None,
+    label: str = "",
 ) -> np.ndarray:
     """Write the codes of all images to a file; go on where a cut run had come to.
 
@@ -57,6 +59,7 @@ def extract(
         workers: processes that read images ahead, for each process.
         log: called up to ten times with ``step`` (images of this process that are done),
             ``seconds`` and ``images_per_second``.
+        label: shows a progress bar of that name; none if empty.
 
     Returns:
         Flat codes (N, length), top first: a read-only memory map, uint8 for up to 256 codes, else
@@ -77,7 +80,7 @@ def extract(
     identity = {"vqvae": weights_hash(vqvae), "images": count, "sample": _sample_hash(images)}
     if processes.rank == 0:
         _begin(file, identity, (count, layout.length), codes_dtype(config.num_codes))
-    _wait(processes)
+    processes.wait()
     done = _written(file, identity)
     own = _own(count, batch, processes)
     missing = [span for span in own if not any(a <= span[0] and span[1] <= b for a, b in done)]
@@ -94,7 +97,14 @@ def extract(
         generator=torch.Generator(),  # leaves the global one as it is
     )
     began, finished = time.perf_counter(), 0
-    with file.open("r+b") as stream:
+    bar = tqdm(
+        total=sum(b - a for a, b in own),
+        initial=sum(b - a for a, b in own) - sum(b - a for a, b in missing),
+        desc=label,
+        unit="image",
+        disable=not label or processes.rank > 0,
+    )
+    with bar, file.open("r+b") as stream:
         for number, (span, part) in enumerate(zip(missing, loader, strict=True), start=1):
             codes = encode(vqvae, part).cpu().numpy().astype(dtype)
             stream.seek(start + span[0] * width)
@@ -104,10 +114,11 @@ def extract(
             done = _merged([*done, span])
             _say(file, processes.rank, identity, done)
             finished += len(codes)
+            bar.update(len(codes))
             if log and processes.rank == 0 and number % -(-len(missing) // 10) == 0:
                 seconds = time.perf_counter() - began
                 log({"step": finished, "seconds": seconds, "images_per_second": finished / seconds})
-    _wait(processes)
+    processes.wait()
     if processes.rank == 0:
         _say(file, 0, identity, _written(file, identity))
         for side in _sides(file):
@@ -158,11 +169,6 @@ def _sample_hash(images: Pixels) -> str:
 
 def _itself(batch: Any) -> Any:
     return batch
-
-
-def _wait(processes: Processes) -> None:
-    if processes.accelerator is not None:
-        processes.accelerator.wait_for_everyone()
 
 
 def _own(count: int, batch: int, processes: Processes) -> list[Span]:

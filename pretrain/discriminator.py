@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
 from agents.mle import Grids
@@ -28,7 +29,7 @@ def fit(
     patience: int = 6,
     most_steps: int = 2000,
     seed: int = 0,
-    log: Callable[[dict[str, float]], None] | None = None,
+    label: str = "",
 ) -> tuple[PatchGAN, float, dict[str, float]]:
     """Train until the AUC on held-out codes, real and fake, has stopped rising; keep the best.
 
@@ -58,14 +59,17 @@ def fit(
     fake_held_out = inputs([grid[: fakes // 8] for grid in sampled])
     trainer = DiscriminatorTrainer(PatchGAN(config), training)
     best, best_state, since_best, best_step = -1.0, {}, 0, 0
-    for step in range(1, most_steps + 1):
+    bar = tqdm(
+        range(1, most_steps + 1), desc=label, unit="step", disable=not label, mininterval=1.0
+    )
+    for step in bar:
         real, fake = some(train), some(fake_train)
         with torch.enable_grad():
             losses = trainer.update(real, fake)
         if step % check_every == 0:
             auc = trainer.held_out_auc(real_held_out, fake_held_out)
-            if log:
-                log({"step": step, "auc": auc, **losses})
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+            bar.set_postfix_str(f"AUC {auc:.3f}, {shown}")
             since_best += 1
             if auc > best:
                 best, since_best, best_step = auc, 0, step

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from pretrain.data import Pixels
 from pretrain.vqvae import chunks, shifted, to_float
@@ -25,7 +24,7 @@ def fit(
     learning_rate: float = 2e-3,
     shift: int = 2,
     seed: int = 0,
-    log: Callable[[dict[str, float]], None] | None = None,
+    label: str = "",
 ) -> tuple[FeatureNet, dict[str, float]]:
     """Train on images and on their reconstructions, half and half.
 
@@ -46,7 +45,8 @@ def fit(
     optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     net.train()
-    for step in range(steps):
+    bar = tqdm(range(steps), desc=label, unit="step", disable=not label, mininterval=1.0)
+    for step in bar:
         index = torch.randint(len(images), (batch,), generator=generator)
         x = to_float(shifted(images[index], shift, generator))
         if step % 2:
@@ -61,8 +61,8 @@ def fit(
         loss.backward()
         optimizer.step()
         schedule.step()
-        if log and (step + 1) % max(1, steps // 5) == 0:
-            log({"step": step + 1, "loss": loss.item()})
+        if (step + 1) % max(1, steps // 20) == 0:
+            bar.set_postfix_str(f"loss {loss.item():.4g}")
     net.eval()
     with torch.no_grad():
         parts = [vqvae.decode(vqvae.encode(to_float(x))) for x in chunks(validation)]

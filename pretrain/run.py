@@ -1,44 +1,132 @@
-"""``ral pretrain``: images in, a bundle out. The stages, in order."""
+"""``ral pretrain``: images in, a bundle out. The stages, in order; a run that was cut goes on."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
+import os
+import platform
+import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
+import ral_env
 from agents import mle
-from agents.training import Training
-from pretrain import data, discriminator, features, vqvae
+from agents.training import Processes, Row, Training
+from pretrain import data, discriminator, distance, features, vqvae
 from pretrain.codes import Grids, extract
+from pretrain.overrides import EVERY_LEVEL, help_text, override
 from pretrain.recipes import RECIPES, Recipe
 from ral_env import bundle
 from ral_env.layout import CodeLayout
-from ral_env.nets import PixelCNN, PixelCNNConfig, joint
+from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig, joint
+from ral_env.picture import paint, usual
 
 # split -> int64 grids (N, h, w), one a level; those of real images to train on are on disk.
 Codes = dict[str, list[Any]]
+BLOCK = 2**14  # canvases of codes that are counted at a time
+SHOWN = 8  # pictures in a line
 
 
-def _show(stage: str, total: int):
-    """A progress bar for a stage; its ``log`` shows a row of figures and keeps it."""
-    bar = tqdm(total=total, desc=stage, unit="step")
-    rows: list[dict[str, float]] = []
+class _Run:
+    """A run's folder: what was asked for, where each stage stands, its figures and pictures."""
 
-    def log(row: dict[str, float], net: Any = None) -> None:
-        rows.append(row)
-        bar.update(int(row["step"]) - bar.n)
-        shown = {k: f"{v:.4g}" for k, v in row.items() if k not in ("step", "seconds")}
-        bar.write(f"{stage} {int(row['step'])}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+    def __init__(self, folder: Path, asked: dict[str, Any], processes: Processes):
+        self.folder, self.processes = folder, processes
+        self.first = processes.rank == 0
+        asked = json.loads(json.dumps(asked))
+        file = folder / "config.json"
+        if file.exists():
+            was = json.loads(file.read_text())
+            other = sorted(_differences({k: was.get(k) for k in asked}, asked))
+            if other:
+                raise ValueError(
+                    f"{folder} holds a run that was asked for something else ("
+                    f"{'; '.join(other[:5])}): ask for the same to go on with it, choose another "
+                    "folder with --run, or remove it"
+                )
+        elif self.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            versions = {
+                "ral_env": ral_env.__version__,
+                "torch": str(torch.__version__),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            }
+            _write(file, json.dumps(asked | {"versions": versions}, indent=2) + "\n")
 
-    return bar, rows, log
+    def checkpoint(self, stage: str) -> Path:
+        return self.folder / f"{stage}.pt"
+
+    def say(self, *words: Any) -> None:
+        if self.first:
+            print(*words)
+
+    def once(self, stage: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What a short stage makes (tensors and figures); the next time it is read from disk."""
+        file = self.checkpoint(stage)
+        if file.exists():
+            return torch.load(file, weights_only=True)
+        made = make()
+        if self.first:
+            fresh = file.with_name(f".{file.name}.{os.getpid()}")
+            torch.save(made, fresh)
+            os.replace(fresh, file)
+        return made
+
+    def log(self, stage: str, show: Callable[[Any], Tensor] | None = None) -> Callable[..., None]:
+        """Keeps a stage's rows as CSV and in TensorBoard, and what ``show`` draws of its net."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(self.folder / stage))
+
+        def log(rows: list[Row], net: Any = None) -> None:
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            with (self.folder / f"{stage}.csv").open("w", newline="") as stream:
+                table = csv.DictWriter(stream, names)
+                table.writeheader()
+                table.writerows(rows)
+            step = int(rows[-1]["step"])
+            for name, value in rows[-1].items():
+                writer.add_scalar(name, value, step)
+            if show is not None:
+                sheet = show(net)
+                writer.add_image("pictures", sheet, step)
+                to_pil_image(sheet).save(self.folder / f"{stage}.png")
+            writer.flush()
+
+        return log
+
+
+def _write(file: Path, text: str) -> None:
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    fresh.write_text(text)
+    os.replace(fresh, file)
+
+
+def _differences(was: Any, now: Any, path: str = "") -> list[str]:
+    """Where two JSON values differ, in words."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*was, *now])
+        return [
+            line
+            for key in keys
+            for line in _differences(was.get(key), now.get(key), f"{path}.{key}" if path else key)
+        ]
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = enumerate(zip(was, now, strict=True))
+        return [line for i, (a, b) in pairs for line in _differences(a, b, f"{path}.{i}")]
+    return [] if was == now else [f"{path}: {was!r} then, {now!r} now"]
 
 
 def _rounded(net: Any, half: bool) -> Any:
@@ -46,42 +134,177 @@ def _rounded(net: Any, half: bool) -> Any:
     return net.half().float() if half else net
 
 
+def _sheet(*lines: Tensor) -> Tensor:
+    """Lines of uint8 images (n, 3, S, S) as one picture, uint8 (3, H, W)."""
+    return make_grid(torch.cat(lines), nrow=len(lines[0]), padding=2, pad_value=255)
+
+
+# --- baselines: what a prior must beat ---
+
+
+def unigram_nats(train: mle.Grids, validation: Tensor, num_codes: int) -> float:
+    """Nats per code of the validation codes under the train codes' frequencies."""
+    counts = torch.ones(num_codes)
+    for first in range(0, len(train), BLOCK):
+        counts += torch.bincount(train[first : first + BLOCK].flatten(), minlength=num_codes)
+    return -(counts / counts.sum()).log()[validation].mean().item()
+
+
+def previous_row_nats(
+    train: mle.Grids, validation: Tensor, num_codes: int, weight: float = 10.0
+) -> float:
+    """Nats per code under the train codes' frequencies given the code in the row above.
+
+    Args:
+        weight: the frequencies whatever stands above (with which first rows have to do) count as
+            much as so many observations.
+    """
+    pairs = torch.zeros(num_codes * num_codes)
+    counts = torch.ones(num_codes)
+    for first in range(0, len(train), BLOCK):
+        part = train[first : first + BLOCK]
+        counts += torch.bincount(part.flatten(), minlength=num_codes)
+        above = (part[:, :-1] * num_codes + part[:, 1:]).flatten()
+        pairs += torch.bincount(above, minlength=num_codes * num_codes)
+    alone = counts / counts.sum()
+    table = pairs.view(num_codes, num_codes)
+    given = (table + weight * alone) / (table.sum(1, keepdim=True) + weight)
+    nats = torch.cat(
+        [
+            -alone.log()[validation[:, 0]].flatten(),
+            -given.log()[validation[:, :-1], validation[:, 1:]].flatten(),
+        ]
+    )
+    return nats.mean().item()
+
+
+# --- stages ---
+
+
+def _fit_vqvae(
+    run: _Run, recipe: Recipe, pixels: Mapping[str, Any], seed: int, device: str
+) -> tuple[VQVAE, dict[str, Any]]:
+    few = pixels["validation"][:SHOWN]
+
+    @torch.no_grad()
+    def show(net: VQVAE) -> Tensor:
+        x = vqvae.to_float(few.to(net.codebooks.device))
+        decoded = ((net.decode(net.encode(x)) + 1) * 127.5).round().byte()
+        return _sheet(few, decoded.cpu())
+
+    net, rows = vqvae.fit(
+        recipe.vqvae,
+        pixels["train"],
+        pixels["validation"],
+        recipe.vqvae_training,
+        seed,
+        log=run.log("vqvae", show) if run.first else None,
+        label="vqvae",
+        checkpoint=run.checkpoint("vqvae"),
+        device=device,
+    )
+    best = min(rows, key=lambda row: row["reconstruction"])
+    for level in range(recipe.vqvae.levels):
+        name = f"perplexity_{level}" if level else "perplexity"
+        if best[name] < recipe.vqvae.num_codes / 8:
+            warnings.warn(
+                f"the codebook of level {level} has collapsed: its perplexity is "
+                f"{best[name]:.1f} of {recipe.vqvae.num_codes} codes. Try fewer codes, a larger "
+                "batch, a smaller codebook_decay, revive_below=2 or more, or more images",
+                stacklevel=2,
+            )
+    metrics = {"reconstruction": best["reconstruction"], "vqvae_curve": rows}
+    return _rounded(net, recipe.half), metrics
+
+
 def _fit_priors(
+    run: _Run,
     stage: str,
     configs: Sequence[PixelCNNConfig],
     codes: Codes,
     trainings: Sequence[Training],
+    net: VQVAE,
+    *,
     seed: int,
     half: bool,
-) -> tuple[list[PixelCNN], list[list[dict[str, float]]]]:
+    device: str,
+) -> tuple[list[PixelCNN], list[list[Row]]]:
     """A prior a level, each by itself, and their learning curves."""
-    priors, curves = [], []
+    priors: list[PixelCNN] = []
+    curves = []
+    train, validation = codes["train"], codes["validation"]
+    usually = usual(net, [grid[:200] for grid in validation]) if len(configs) > 1 else None
+
+    def show(prior: PixelCNN) -> Tensor:
+        """Samples of the levels that are trained, this one included; finer ones left open."""
+        place = prior.embedding.weight.device
+        generator = torch.Generator(place).manual_seed(seed)
+        nets = [*(p.to(place) for p in priors), prior]
+        grids = [g.cpu() for g in joint.draw(nets, SHOWN, generator)]
+        for config in configs[len(nets) :]:
+            grids.append(torch.full((SHOWN, *config.grid), config.num_codes))
+        images = paint(net, grids, configs[0].num_codes, usually)
+        return _sheet(torch.from_numpy(images).permute(0, 3, 1, 2))
+
     for level, (config, training) in enumerate(zip(configs, trainings, strict=True)):
         torch.manual_seed(seed)
         prior = PixelCNN(config)
-        train, validation = codes["train"], codes["validation"]
-        bar, rows, log = _show(f"{stage} {level}" if len(configs) > 1 else stage, training.steps)
-        with bar:
-            mle.fit(
-                prior,
-                train[level],
-                validation[level],
-                training,
-                seed=seed,
-                log=log,
-                conditions=(train[level - 1], validation[level - 1]) if level else None,
+        name = f"{stage}_{level}"
+        rows = mle.fit(
+            prior,
+            train[level],
+            validation[level],
+            training,
+            conditions=(train[level - 1], validation[level - 1]) if level else None,
+            seed=seed,
+            log=run.log(name, show) if run.first else None,
+            label=name,
+            checkpoint=run.checkpoint(name),
+            device=device,
+        )
+        best = min(rows, key=lambda row: row["validation_nats_per_code"])
+        last = rows[-1]["validation_nats_per_code"]
+        if last > 1.02 * best["validation_nats_per_code"]:
+            warnings.warn(
+                f"{name} overfits: validation was best at step {best['step']:.0f} with "
+                f"{best['validation_nats_per_code']:.4f} nats per code (those weights are kept) "
+                f"and {last:.4f} at the end. Try more dropout, weight_decay, a smaller net, fewer "
+                "steps (patience stops by itself), or more images",
+                stacklevel=2,
             )
-        priors.append(_rounded(prior, half))
+        priors.append(_rounded(prior.cpu(), half))
         curves.append(rows)
     return priors, curves
 
 
-def unigram_nats(train: mle.Grids, validation: Tensor, num_codes: int) -> float:
-    """Nats per code of the validation codes under the train codes' frequencies: a baseline."""
-    counts = torch.ones(num_codes, dtype=torch.int64)
-    for first in range(0, len(train), 2**14):
-        counts += torch.bincount(train[first : first + 2**14].flatten(), minlength=num_codes)
-    return -(counts / counts.sum()).log()[validation].mean().item()
+def _fit_features(
+    run: _Run, recipe: Recipe, images: data.Images, net: VQVAE, seed: int
+) -> tuple[Any, dict[str, float]]:
+    assert recipe.features is not None and images.targets is not None
+    targets = {name: torch.as_tensor(own) for name, own in images.targets.items()}
+    classes = images.target_kind == "classes"
+    outputs = int(targets["train"].max()) + 1 if classes else targets["train"].shape[1]
+    config = dataclasses.replace(recipe.features, outputs=outputs)
+
+    def make() -> dict[str, Any]:
+        trained, found = features.fit(
+            config,
+            net,
+            images.part("train"),
+            targets["train"],
+            images.part("validation"),
+            targets["validation"],
+            steps=recipe.feature_steps,
+            seed=seed,
+            label="features" if run.first else "",
+        )
+        return {"weights": trained.state_dict(), "metrics": found}
+
+    made = run.once("features", make)
+    found = features.FeatureNet(config).eval()
+    found.load_state_dict(made["weights"])
+    run.say("features", made["metrics"])
+    return _rounded(found, recipe.half), made["metrics"]
 
 
 def _splits(sizes: Sequence[int] | np.ndarray) -> dict[str, tuple[int, int]]:
@@ -91,22 +314,39 @@ def _splits(sizes: Sequence[int] | np.ndarray) -> dict[str, tuple[int, int]]:
 
 
 def pretrain(
-    recipe: Recipe, out: Path, folder: str | None = None, seed: int = 0, flip: bool = False
+    recipe: Recipe,
+    out: Path,
+    folder: str | None = None,
+    seed: int = 0,
+    flip: bool = False,
+    run: Path | None = None,
+    device: str = "cpu",
+    inception: str | None = None,
+    command: str = "",
 ) -> Path:
     """Run every stage of a recipe and write the bundle ``out``.
+
+    Under ``torchrun`` all processes call it: they share the training and the extraction.
 
     Args:
         folder: of images, or the root of the recipe's published data set (see
             :func:`pretrain.data.load`); overrides the source of recipes that make their images.
         seed: of everything; the same seed makes the same bundle on the same machine.
         flip: add mirrored training images; not of images that are made.
+        run: folder of all that the run leaves beside the bundle: config.json, checkpoints, a CSV, a
+            PNG and TensorBoard events for each stage. If it holds a run that was cut, that goes on.
+            OUT.run if not given.
+        device: where to train: ``cpu`` or ``cuda``.
+        inception: file of the Inception network's weights; see
+            :func:`pretrain.distance.reconstruction`.
+        command: what the bundle says that it was made with.
 
     Returns:
         The bundle's path.
 
     Raises:
-        ValueError: if the recipe needs a folder and none is given, or the folder holds no images;
-            says what to download.
+        ValueError: if the recipe needs a folder and none is given, or the folder holds no images
+            (says what to download), or ``run`` holds a run of another recipe.
     """
     start = time.perf_counter()
     if recipe.features and folder is not None:
@@ -115,59 +355,45 @@ def pretrain(
     source = "folder" if folder and recipe.source in data.MADE else recipe.source
     images = data.load(source, size, seed=seed, count=recipe.count or None, flip=flip, root=folder)
     pixels, splits = images.parts, images.splits
+    processes = Processes(device)
+    asked = {"recipe": dataclasses.asdict(recipe), "seed": seed, "flip": flip, "data": folder}
+    place = _Run(run or out.with_name(f"{out.name}.run"), asked, processes)
 
-    bar, vqvae_rows, log = _show("vqvae", recipe.vqvae_training.steps)
-    with bar:
-        net, _ = vqvae.fit(
-            recipe.vqvae,
-            pixels["train"],
-            pixels["validation"],
-            recipe.vqvae_training,
-            seed,
-            log=log,
-        )
-    net = _rounded(net, recipe.half)
+    net, metrics = _fit_vqvae(place, recipe, pixels, seed, device)
     layout = CodeLayout(recipe.vqvae.grids, recipe.vqvae.num_codes)
-    store = out.with_name(f".{out.name}.codes.npy")
-    workers = recipe.vqvae_training.workers
-    bar, _, log = _show("codes", len(images.whole))
-    with bar:
-        flat = extract(net, images.whole, store, workers=workers, log=log)
+    store = place.folder / "codes.npy"
+    flat = extract(
+        net,
+        images.whole,
+        store,
+        processes=processes,
+        workers=recipe.vqvae_training.workers,
+        label="codes",
+    )
+    net.cpu()
     codes: Codes = {n: mle.as_grids(layout, flat[slice(*splits[n])]) for n in bundle.SPLITS[1:]}
     codes["train"] = [Grids(store, layout, n, splits["train"]) for n in range(len(layout.levels))]
-    metrics: dict = {
-        "reconstruction": vqvae_rows[-1]["reconstruction"],
-        "codebook": vqvae.usage(flat[slice(*splits["train"])], recipe.vqvae),
-    }
+    metrics["codebook"] = vqvae.usage(flat[slice(*splits["train"])], recipe.vqvae)
 
     feature_net = None
     if recipe.features is not None and images.targets is not None:
-        targets = {name: torch.as_tensor(own) for name, own in images.targets.items()}
-        classes = images.target_kind == "classes"
-        outputs = int(targets["train"].max()) + 1 if classes else targets["train"].shape[1]
-        bar, _, log = _show("features", recipe.feature_steps)
-        feature_net, metrics["features"] = features.fit(
-            dataclasses.replace(recipe.features, outputs=outputs),
-            net,
-            pixels["train"],
-            targets["train"],
-            pixels["validation"],
-            targets["validation"],
-            steps=recipe.feature_steps,
-            seed=seed,
-            log=log,
-        )
-        feature_net = _rounded(feature_net, recipe.half)
-        bar.close()
-        print("features", metrics["features"])
+        feature_net, metrics["features"] = _fit_features(place, recipe, images, net, seed)
+    metrics["reconstruction_distance"] = place.once(
+        "distance",
+        lambda: distance.reconstruction(net, pixels["test"], feature_net, inception),
+    )
+    place.say("reconstruction distance", metrics["reconstruction_distance"])
 
     oracles, dataset = [], images.name
+    options: dict[str, Any] = {"seed": seed, "half": recipe.half, "device": device}
     if recipe.oracles:
         oracles, curves = _fit_priors(
-            "oracle", recipe.oracles, codes, recipe.oracle_trainings, seed, recipe.half
+            place, "oracle", recipe.oracles, codes, recipe.oracle_trainings, net, **options
         )
         generator = torch.Generator().manual_seed(seed + 1)
-        sampled = joint.draw(oracles, recipe.oracle_samples, generator)
+        sampled = place.once(
+            "oracle_codes", lambda: {"grids": joint.draw(oracles, recipe.oracle_samples, generator)}
+        )["grids"]
         edges = [recipe.oracle_samples * n // 13 for n in (0, 10, 11, 13)]
         codes = {
             name: [grid[a:b] for grid in sampled]
@@ -180,24 +406,26 @@ def pretrain(
         dataset = f"samples of an oracle prior of {images.name}"
 
     priors, curves = _fit_priors(
-        "prior", recipe.priors, codes, recipe.prior_trainings, seed, recipe.half
+        place, "prior", recipe.priors, codes, recipe.prior_trainings, net, **options
     )
-    best = [min(row["validation_nats_per_code"] for row in rows) for rows in curves]
-    unigram = [
-        unigram_nats(train, validation, layout.num_codes)
-        for train, validation in zip(codes["train"], codes["validation"], strict=True)
-    ]
+    pairs = list(zip(codes["train"], codes["validation"], strict=True))
     metrics["priors"] = {
-        "validation_nats_per_code": best,
-        "unigram_nats_per_code": unigram,
+        "validation_nats_per_code": [
+            min(row["validation_nats_per_code"] for row in rows) for rows in curves
+        ],
+        "previous_row_nats_per_code": [
+            previous_row_nats(train, validation, layout.num_codes) for train, validation in pairs
+        ],
+        "unigram_nats_per_code": [
+            unigram_nats(train, validation, layout.num_codes) for train, validation in pairs
+        ],
         "test_nats": -joint.total_log_prob(priors, codes["test"]).mean().item(),
         "curves": curves,
     }
-    print("priors", {k: v for k, v in metrics["priors"].items() if k != "curves"})
+    place.say("priors", {k: v for k, v in metrics["priors"].items() if k != "curves"})
 
-    bar, _, log = _show("discriminator", recipe.discriminator_steps)
-    with bar:
-        judge, scale, metrics["discriminator"] = discriminator.fit(
+    def judge() -> dict[str, Any]:
+        trained, scale, found = discriminator.fit(
             recipe.discriminator,
             recipe.discriminator_input,
             net,
@@ -209,8 +437,14 @@ def pretrain(
             batch=recipe.discriminator_batch,
             most_steps=recipe.discriminator_steps,
             seed=seed,
-            log=log,
+            label="discriminator" if place.first else "",
         )
+        return {"weights": trained.state_dict(), "scale": scale, "metrics": found}
+
+    made = place.once("discriminator", judge)
+    judged = discriminator.PatchGAN(recipe.discriminator).eval()
+    judged.load_state_dict(made["weights"])
+    metrics["discriminator"] = made["metrics"]
     metrics["seconds"] = time.perf_counter() - start
 
     if recipe.keep:
@@ -219,59 +453,103 @@ def pretrain(
             for name, most in zip(bundle.SPLITS, recipe.keep, strict=True)
         ]
         flat, splits = np.concatenate(kept), _splits([len(part) for part in kept])
-    path = bundle.save(
-        out,
-        vqvae=net,
-        discriminator=judge,
-        discriminator_input=recipe.discriminator_input,
-        reward_scale=scale,
-        priors=priors,
-        codes=flat,
-        splits=splits,
-        dataset=dataset,
-        recipe={"command": f"ral pretrain --recipe {recipe.name} --seed {seed}"}
-        | json.loads(json.dumps(dataclasses.asdict(recipe))),
-        metrics=metrics,
-        oracles=oracles,
-        features=feature_net,
-        half=recipe.half,
-    )
-    for file in (store, store.with_name(f"{store.name}.json")):
-        file.unlink()
-    return path
+    if place.first:
+        bundle.save(
+            out,
+            vqvae=net,
+            discriminator=judged,
+            discriminator_input=recipe.discriminator_input,
+            reward_scale=made["scale"],
+            priors=priors,
+            codes=flat,
+            splits=splits,
+            dataset=dataset,
+            recipe={"command": command or f"ral pretrain --recipe {recipe.name} --seed {seed}"}
+            | json.loads(json.dumps(dataclasses.asdict(recipe))),
+            metrics=metrics,
+            oracles=oracles,
+            features=feature_net,
+            half=recipe.half,
+        )
+        for file in (store, store.with_name(f"{store.name}.json")):
+            file.unlink()  # the bundle has them
+    processes.wait()
+    return out
 
 
-def command(
-    recipe: Literal[tuple(RECIPES)],  # type: ignore
+def make(
+    recipe: str,
+    changes: Sequence[str] = (),
     out: str | None = None,
+    run: str | None = None,
     data: str | None = None,
     seed: int = 0,
     flip: bool = False,
+    inception: str | None = None,
+    device: str = "cpu",
     threads: int = 1,
 ) -> None:
-    """Train a VQ-VAE, a prior and a discriminator on images and write them as a bundle.
+    """Train a VQ-VAE, priors and a discriminator on images and write them as a bundle.
+
+    The same command again goes on with a run that was cut. Under ``torchrun --nproc-per-node N -m
+    pretrain.run`` it trains on several GPUs, or machines.
 
     Args:
         recipe: what to train, by name.
-        out: the bundle's folder; runs/pretrain/RECIPE if not given.
+        changes: fields of the recipe, PATH=VALUE each.
+        out: the bundle's folder; RUN/bundle if not given.
+        run: folder of checkpoints, figures and pictures; runs/pretrain/RECIPE if not given.
         data: a folder of images, or the root of CelebA or LSUN as they are published; needed by
             the recipes of the paper's data sets.
         seed: of everything.
         flip: add mirrored training images.
+        inception: weights of the Inception network, for the reconstructions' FID.
+        device: cpu or cuda.
         threads: of torch; the small nets are fastest with one.
     """
     torch.set_num_threads(threads)
+    folder = Path(run or f"runs/pretrain/{recipe}")
+    said = f"ral pretrain --recipe {recipe} --seed {seed}"
+    said += "".join([" --data DIR" * bool(data), " --flip true" * flip])
+    said += " --set " + " ".join(changes) if changes else ""
     path = pretrain(
-        RECIPES[recipe], Path(out or f"runs/pretrain/{recipe}"), folder=data, seed=seed, flip=flip
+        override(RECIPES[recipe], changes),
+        Path(out) if out else folder / "bundle",
+        folder=data,
+        seed=seed,
+        flip=flip,
+        run=folder,
+        device=device,
+        inception=inception,
+        command=said,
     )
     size = sum(f.stat().st_size for f in path.iterdir()) / 1e6
     print(f"wrote {path} ({size:.2f} MB); use it with gym.make(ID, bundle={str(path)!r})")
 
 
 def main(argv: list[str] | None = None) -> None:
-    from jsonargparse import auto_cli
+    """Images in, a bundle out: VQ-VAE, codes, priors, discriminator."""
+    from jsonargparse import ArgumentParser
 
-    auto_cli(command, args=argv, prog="ral pretrain", as_positional=False)
+    parser = ArgumentParser(prog="ral pretrain", description=make.__doc__)
+    parser.add_argument("--recipe", choices=list(RECIPES), required=True, help="what to train")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="PATH=VALUE",
+        help="change fields of the recipe: vqvae.hidden=64 prior.hidden=256; "
+        f"{', '.join(EVERY_LEVEL)} stand for those of all levels; `--set help` lists all",
+    )
+    parser.add_function_arguments(
+        make, skip={"recipe", "changes"}, as_group=False, as_positional=False
+    )
+    arguments = vars(parser.parse_args(sys.argv[1:] if argv is None else argv))
+    changes = arguments.pop("set")
+    if changes == ["help"]:
+        print(help_text(RECIPES[arguments["recipe"]]))
+        return
+    make(changes=changes, **arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Images in, a bundle out: every stage runs, and the environment takes what comes out."""
 
 import dataclasses
+import json
 
 import gymnasium as gym
 import numpy as np
@@ -10,12 +11,15 @@ from PIL import Image
 
 from agents.mle import as_grids
 from agents.training import Training
-from pretrain import discriminator, run, vqvae
+from pretrain import data, discriminator, distance, features, run, vqvae
 from pretrain.recipes import RECIPES
 from pretrain.vqvae import VQVAETraining, extract, reconstruction_error, usage
 from ral_env import bundle
 from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, VQVAEConfig, joint
 from ral_env.tasks import TASKS
+
+# A few steps leave most codes unused.
+pytestmark = pytest.mark.filterwarnings("ignore:the codebook of level")
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def test_a_folder_of_images_makes_a_bundle(short, name, tmp_path):
     path = run.pretrain(short(name, **few), tmp_path / "bundle", folder=str(tmp_path / "images"))
     made = bundle.load(path)
     assert "folder images" in made.dataset and made.features is None
-    assert {file.name for file in tmp_path.iterdir()} == {"images", "bundle"}
+    assert {file.name for file in tmp_path.iterdir()} == {"images", "bundle", "bundle.run"}
     with pytest.raises(ValueError, match="--data"):
         run.pretrain(RECIPES["celeba64"], tmp_path / "other")
 
@@ -224,3 +228,97 @@ def test_every_id_has_a_recipe_for_its_bundle_and_its_stand_in():
             assert vqvae_config.grids == task.levels
             assert vqvae_config.image_size == task.image_size
             assert vqvae_config.num_codes == task.num_codes
+
+
+def files_of(path):
+    return bundle.load(path).manifest["files"]
+
+
+def test_a_cut_run_goes_on_where_it_was_and_ends_in_the_same_bundle(short, tmp_path, monkeypatch):
+    recipe = short("oracle-two-level")
+    whole = files_of(run.pretrain(recipe, tmp_path / "whole"))
+
+    class Cut(Exception):
+        pass
+
+    def cut(*arguments, **options):
+        raise Cut
+
+    for module, name in ((features, "fit"), (joint, "draw"), (discriminator, "fit")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, cut)
+            with pytest.raises(Cut):
+                run.pretrain(recipe, tmp_path / "cut")
+    assert files_of(run.pretrain(recipe, tmp_path / "cut")) == whole
+    assert not (tmp_path / "cut.run" / "codes.npy").exists(), "the bundle has them"
+
+
+def test_a_run_folder_of_something_else_is_refused(short, tmp_path):
+    run.pretrain(short("faces32"), tmp_path / "one", run=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"recipe.vqvae_training.steps: 4 then, 5 now.*--run"):
+        changed = short("faces32", vqvae_training=VQVAETraining(steps=5, batch=40))
+        run.pretrain(changed, tmp_path / "two", run=tmp_path / "run")
+    with pytest.raises(ValueError, match="seed: 0 then, 1 now"):
+        run.pretrain(short("faces32"), tmp_path / "two", seed=1, run=tmp_path / "run")
+
+
+def test_a_run_leaves_config_figures_and_pictures(short, tmp_path):
+    run.pretrain(short("oracle-two-level"), tmp_path / "bundle", run=tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["recipe"]["name"] == "oracle-two-level" and "torch" in config["versions"]
+    for stage in ("vqvae", "oracle_0", "oracle_1", "prior_0", "prior_1"):
+        rows = (tmp_path / "run" / f"{stage}.csv").read_text().splitlines()
+        assert rows[0].startswith("step,seconds,") and rows[-1].startswith("4,")
+        assert list((tmp_path / "run" / stage).glob("events.out.tfevents.*"))
+        with Image.open(tmp_path / "run" / f"{stage}.png") as picture:
+            # Eight pictures of 64 pixels in a line, with margins; two lines of reconstructions.
+            assert picture.size == (8 * 66 + 2, (2 if stage == "vqvae" else 1) * 66 + 2)
+
+
+def test_baselines_by_hand():
+    """Each column repeats its first code, which is 0 or 1: log 2 a column, nothing below."""
+    rng = np.random.default_rng(0)
+    codes = torch.from_numpy(rng.integers(0, 2, (4000, 1, 4))).expand(-1, 4, -1)
+    train, validation = codes[:3000], codes[3000:]
+    assert run.unigram_nats(train, validation, 2) == pytest.approx(np.log(2), abs=2e-3)
+    assert run.previous_row_nats(train, validation, 2) == pytest.approx(np.log(2) / 4, abs=5e-3)
+    noise = torch.from_numpy(rng.integers(0, 2, (4000, 4, 4)))
+    nothing_to_know = run.previous_row_nats(noise[:3000], noise[3000:], 2)
+    assert nothing_to_know == pytest.approx(np.log(2), abs=5e-3)
+
+
+def test_the_distance_of_reconstructions_is_the_frechet_distance_of_their_features():
+    from benchmarks.metrics import frechet_distance
+
+    made = bundle.load("digits")
+    images = torch.as_tensor(data.load("digits", 32).part("test")[:200])
+    found = distance.reconstruction(made.vqvae, images, made.features)
+    with torch.no_grad():
+        x = vqvae.to_float(images)
+        again = vqvae.to_float(((made.vqvae.decode(made.vqvae.encode(x)) + 1) * 127.5).round())
+        expected = frechet_distance(made.features.features(x), made.features.features(again))
+    assert found["features"] == pytest.approx(expected, rel=1e-3)
+    assert (found["images"], found["space"]) == (200, "digit classes, 32-d")
+    with pytest.raises(ValueError, match=r"no file .*nowhere.pth: expected the weights"):
+        distance.reconstruction(made.vqvae, images, None, "nowhere.pth")
+    assert distance.reconstruction(made.vqvae, images, None) == {"images": 200}
+
+
+def test_a_prior_that_learns_by_heart_is_told(short, tmp_path):
+    large = dataclasses.replace(RECIPES["faces32"].priors[0], hidden=48, residual=48, dropout=0.0)
+    by_heart = Training(steps=150, batch=24, learning_rate=1e-2, validate_every=25)
+    with pytest.warns(UserWarning, match=r"prior_0 overfits: validation was best.*more dropout"):
+        recipe = short("faces32", count=30, priors=(large,), prior_trainings=(by_heart,))
+        run.pretrain(recipe, tmp_path / "bundle")
+
+
+def test_a_codebook_that_collapses_is_told(short, tmp_path, monkeypatch):
+    fit = vqvae.fit
+
+    def collapsed(*arguments, **options):
+        net, rows = fit(*arguments, **options)
+        return net, [row | {"perplexity": 7.9} for row in rows]  # an eighth of 64 is 8
+
+    monkeypatch.setattr(vqvae, "fit", collapsed)
+    with pytest.warns(UserWarning, match=r"level 0 has collapsed: .* 7.9 of 64 codes. Try fewer"):
+        run.pretrain(short("faces32"), tmp_path / "bundle")

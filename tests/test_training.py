@@ -28,8 +28,8 @@ class Cut(Exception):
 def cut_at(step: int):
     """A log that ends the run, as Ctrl-C would, at the validation of that step."""
 
-    def log(row, net):
-        if row["step"] == step:
+    def log(rows, net):
+        if rows[-1]["step"] == step:
             raise Cut
 
     return log
@@ -97,9 +97,9 @@ def test_a_run_killed_without_warning_goes_on_exactly(tmp_path):
     code = (
         "import sys, pathlib, torch, test_training\n"
         "torch.set_num_threads(1)\n"
-        "def log(row, net):\n"
-        "    print(int(row['step']), flush=True)\n"
-        "    if row['step'] == 12: sys.stdin.read()\n"
+        "def log(rows, net):\n"
+        "    print(int(rows[-1]['step']), flush=True)\n"
+        "    if rows[-1]['step'] == 12: sys.stdin.read()\n"
         f"test_training.fit_prior(pathlib.Path({str(tmp_path / 'state.pt')!r}), log)\n"
     )
     child = subprocess.Popen(

@@ -1,0 +1,261 @@
+"""How fast codes are sampled: ours against the naive way, and against what the machine can do.
+
+    ral bench sampling                      # the small networks, one CPU thread
+    ral bench sampling --networks paper     # the paper's (supplement Table 8), random weights
+    ral bench sampling --device cuda
+
+Every way writes the same codes from the same noise, which is checked before it is timed:
+
+- *naive*: a whole forward pass for each code, as most public code does;
+- *row-wise*: the vertical stack once a row, the row's horizontal stack for each code;
+- *fixed point*: guess the whole canvas, evaluate it at once, repeat until nothing changes (Jacobi
+  iteration; Song et al. 2021, arXiv 2002.03629);
+- *cached*: ours, ``PixelCNN.sample``.
+
+The *floor* is the larger of two times that no exact sampler of the same network can beat: its
+multiplications at the rate of a large matrix product, and reading its weights once a code at the
+rate of a large copy, both measured in the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from benchmarks.plots import markdown_table
+from ral_env.nets import PixelCNN, PixelCNNConfig
+from ral_env.nets.cache import Cache, gumbel
+
+
+def _net(grid: int, hidden: int, layers: int, **more: Any) -> PixelCNNConfig:
+    above = (grid // 2, grid // 2) if more.get("condition_layers") else None
+    return PixelCNNConfig((grid, grid), 512, hidden, hidden, layers, condition_grid=above, **more)
+
+
+GRIDS = (8, 16, 32)
+SMALL = {
+    **{f"5x64, {g}x{g}": _net(g, 64, 5) for g in GRIDS},
+    **{f"5x256, {g}x{g}": _net(g, 256, 5) for g in GRIDS},
+    **{f"5x64 + 2 attention, {g}x{g}": _net(g, 64, 5, attention_layers=2) for g in GRIDS[:2]},
+    **{f"5x64 given {g // 2}x{g // 2}, {g}x{g}": _net(g, 64, 5, condition_layers=5)
+       for g in GRIDS[1:]},
+}  # fmt: skip
+PAPER = {
+    "paper's top, 16x16": _net(16, 512, 20, attention_layers=8, output_layers=20),
+    "paper's bottom, 32x32": _net(32, 512, 20, output_layers=0, condition_layers=20),
+}
+
+
+@dataclass
+class Case:
+    """A network and what it is to write: all the noise is drawn beforehand."""
+
+    net: PixelCNN
+    batch: int
+    condition: Tensor | None
+    noise: Tensor  # (h, w, B, num_codes)
+
+    @classmethod
+    def make(cls, config: PixelCNNConfig, batch: int, device: str) -> Case:
+        torch.manual_seed(0)
+        net = PixelCNN(config).to(device).eval()
+        with torch.no_grad():
+            net.head.weight.mul_(4)  # random weights say little: let codes depend on their past
+        condition = None
+        if config.condition_grid:
+            condition = torch.randint(config.num_codes, (batch, *config.condition_grid))
+            condition = condition.to(device)
+        rows, columns = config.grid
+        generator = torch.Generator(device).manual_seed(1)
+        shape = (columns, batch, config.num_codes)
+        noise = [gumbel(shape, net.embedding.weight, generator) for _ in range(rows)]
+        return cls(net, batch, condition, torch.stack(noise))
+
+    @property
+    def empty(self) -> Tensor:
+        config = self.net.config
+        shape = (self.batch, *config.grid)
+        return torch.full(shape, config.num_codes, device=self.noise.device)
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """Codes (B, h, w) from logits (B, h, w, num_codes) of the whole canvas."""
+        return (logits + self.noise.permute(2, 0, 1, 3)).argmax(-1)
+
+
+@torch.inference_mode()
+def cached(case: Case) -> Tensor:
+    generator = torch.Generator(case.noise.device).manual_seed(1)
+    return case.net.sample(case.empty, case.condition, generator=generator)
+
+
+@torch.inference_mode()
+def naive(case: Case, most: int | None = None) -> Tensor:
+    """Only the first ``most`` cells, where given: each costs the same."""
+    codes = torch.zeros_like(case.empty)
+    _, columns = case.net.config.grid
+    for cell in range(most or codes[0].numel()):
+        row, column = divmod(cell, columns)
+        logits = case.net.logits(codes, case.condition)[:, row, column]
+        codes[:, row, column] = (logits + case.noise[row, column]).argmax(-1)
+    return codes
+
+
+@torch.inference_mode()
+def row_wise(case: Case) -> Tensor:
+    codes = torch.zeros_like(case.empty)
+    rows, columns = case.net.config.grid
+    cache = Cache(case.net, case.batch, case.net.context(case.condition, rows))
+    for row in range(rows):
+        cache.next_row(codes[:, row - 1] if row else None)
+        for column in range(columns):
+            logits = cache.logits(codes[:, row, :-1], 0, columns)[:, column]
+            codes[:, row, column] = (logits + case.noise[row, column]).argmax(-1)
+    return codes
+
+
+@torch.inference_mode()
+def fixed_point(case: Case) -> tuple[Tensor, int]:
+    """The codes, and how many passes over the whole canvas it took."""
+    codes = torch.zeros_like(case.empty)
+    for passes in range(1, codes[0].numel() + 2):
+        better = case.choose(case.net.logits(codes, case.condition))
+        if torch.equal(better, codes):
+            return codes, passes
+        codes = better
+    raise AssertionError("a cell is settled in each pass at least")
+
+
+def timed(call: Callable[[], Any], repeats: int) -> float:
+    """Seconds of the fastest of some calls, all work on the device included."""
+    best = float("inf")
+    for _ in range(repeats):
+        _wait()
+        start = time.perf_counter()
+        call()
+        _wait()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def multiplications(net: PixelCNN, batch: int) -> float:
+    """Multiply-adds of a canvas batch that no sampler can leave out."""
+    config = net.config
+    cells = config.grid[0] * config.grid[1]
+    once_a_cell = sum(
+        p.numel()
+        for name, p in net.named_parameters()
+        if p.dim() > 1 and not name.startswith(("embedding", "row", "column", "condition_"))
+    )
+    total = once_a_cell * cells
+    # Attention of each cell to all before it: keys once, values once.
+    total += config.attention_layers * 2 * config.hidden * cells * (cells + 1) // 2
+    if config.condition_grid:
+        stack = sum(p.numel() for p in net.condition_stack.parameters() if p.dim() > 1)
+        total += stack * config.condition_grid[0] * config.condition_grid[1]
+    return float(total) * batch
+
+
+def ceilings(device: str) -> tuple[float, float]:
+    """Multiply-adds a second of a large product, and bytes a second that a large sum reads."""
+    side = 4096 if device == "cuda" else 1024
+    a, b = torch.randn(2, side, side, device=device)
+    rate = side**3 / timed(lambda: a @ b, 10)
+    large = torch.randn(2**28 if device == "cuda" else 2**26, device=device)
+    bandwidth = large.numel() * 4 / timed(lambda: large.sum(), 10)
+    return rate, bandwidth
+
+
+def floor(case: Case, rate: float, bandwidth: float, cache_bytes: float = 32e6) -> float:
+    """Seconds that sampling takes at least.
+
+    Weights that fit the processor's cache need not be read from memory for each code.
+    """
+    operations = multiplications(case.net, case.batch) / rate
+    size = sum(p.numel() * 4 for p in case.net.parameters())
+    reading = size * case.empty[0].numel() / bandwidth if size > cache_bytes else 0.0
+    return max(operations, reading)
+
+
+@torch.inference_mode()
+def measure(
+    name: str, config: PixelCNNConfig, batch: int, device: str, limits: tuple[float, float]
+) -> dict[str, str]:
+    """One row: times of every way, after a check that all write the same codes."""
+    case = Case.make(config, batch, device)
+    expected = cached(case)
+    few = min(expected[0].numel(), 24)
+    head = naive(case, few).flatten(1)[:, :few]
+    same = [torch.equal(head, expected.flatten(1)[:, :few])]
+    same.append(torch.equal(row_wise(case), expected))
+    solved, passes = fixed_point(case)
+    same.append(torch.equal(solved, expected))
+
+    forward = timed(lambda: case.net.logits(solved, case.condition), 2)
+    cells = expected[0].numel()
+    ours = timed(lambda: cached(case), 3)
+    by_row = timed(lambda: row_wise(case), 1)
+    jacobi = timed(lambda: fixed_point(case), 1)
+    least = floor(case, *limits)
+    return {
+        "network, grid": name,
+        "same codes": "yes" if all(same) else f"NO: {same}",
+        "naive s": f"{forward * cells:.2f}",
+        "row-wise s": f"{by_row:.3f}",
+        "fixed point s": f"{jacobi:.3f} ({passes} passes)",
+        "cached s": f"{ours:.4f}",
+        "ms a code": f"{ours / cells * 1e3:.3f}",
+        "times naive": f"{forward * cells / ours:.0f}",
+        "floor s": f"{least:.4f}",
+        "times floor": f"{ours / least:.2f}",
+    }
+
+
+def command(
+    networks: Literal["small", "paper", "all"] = "small",
+    batch: int = 16,
+    device: str = "cpu",
+    threads: int = 1,
+) -> None:
+    """Time ways of sampling a PixelCNN that write the same codes.
+
+    Args:
+        networks: which: the small ones, the paper's at full size, or all.
+        batch: canvases that are written together.
+        device: cpu or cuda.
+        threads: of torch, on the CPU.
+    """
+    if batch < 1 or threads < 1:
+        raise ValueError(f"batch={batch}, threads={threads}: expected 1 or more of each")
+    torch.set_num_threads(threads)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
+    limits = ceilings(device)
+    print(
+        f"Batch {batch}, float32, {where}: {limits[0] / 1e9:.1f} G multiply-adds/s, "
+        f"{limits[1] / 1e9:.1f} GB/s. naive: one forward pass times the number of codes.\n"
+    )
+    chosen = {"small": SMALL, "paper": PAPER, "all": SMALL | PAPER}[networks]
+    rows = []
+    for name, config in chosen.items():
+        rows.append(measure(name, config, batch, device, limits))
+        print(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
+    print("\n" + markdown_table(rows, list(rows[0])))
+
+
+def main(argv: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(command, args=argv, prog="ral bench sampling", as_positional=False)
+
+
+if __name__ == "__main__":
+    main()
