@@ -53,7 +53,7 @@ class _Run:
                 raise ValueError(
                     f"{folder} holds a run that was asked for something else ("
                     f"{'; '.join(other[:5])}): ask for the same to go on with it, choose another "
-                    "folder with --run, or remove it"
+                    "folder with --work, or remove it"
                 )
         elif self.first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ def pretrain(
     folder: str | None = None,
     seed: int = 0,
     flip: bool = False,
-    run: Path | None = None,
+    work: Path | None = None,
     device: str = "cpu",
     inception: str | None = None,
     command: str = "",
@@ -333,9 +333,9 @@ def pretrain(
             :func:`pretrain.data.load`); overrides the source of recipes that make their images.
         seed: of everything; the same seed makes the same bundle on the same machine.
         flip: add mirrored training images; not of images that are made.
-        run: folder of all that the run leaves beside the bundle: config.json, checkpoints, a CSV, a
+        work: folder of all that the run leaves beside the bundle: config.json, checkpoints, a CSV, a
             PNG and TensorBoard events for each stage. If it holds a run that was cut, that goes on.
-            OUT.run if not given.
+            OUT.work if not given.
         device: where to train: ``cpu`` or ``cuda``.
         inception: file of the Inception network's weights; see
             :func:`pretrain.distance.reconstruction`.
@@ -346,7 +346,7 @@ def pretrain(
 
     Raises:
         ValueError: if the recipe needs a folder and none is given, or the folder holds no images
-            (says what to download), or ``run`` holds a run of another recipe.
+            (says what to download), or ``work`` holds a run of another recipe.
     """
     start = time.perf_counter()
     if recipe.features and folder is not None:
@@ -357,7 +357,7 @@ def pretrain(
     pixels, splits = images.parts, images.splits
     processes = Processes(device)
     asked = {"recipe": dataclasses.asdict(recipe), "seed": seed, "flip": flip, "data": folder}
-    place = _Run(run or out.with_name(f"{out.name}.run"), asked, processes)
+    place = _Run(work or out.with_name(f"{out.name}.work"), asked, processes)
 
     net, metrics = _fit_vqvae(place, recipe, pixels, seed, device)
     layout = CodeLayout(recipe.vqvae.grids, recipe.vqvae.num_codes)
@@ -481,7 +481,7 @@ def make(
     recipe: str,
     changes: Sequence[str] = (),
     out: str | None = None,
-    run: str | None = None,
+    work: str | None = None,
     data: str | None = None,
     seed: int = 0,
     flip: bool = False,
@@ -497,8 +497,8 @@ def make(
     Args:
         recipe: what to train, by name.
         changes: fields of the recipe, PATH=VALUE each.
-        out: the bundle's folder; RUN/bundle if not given.
-        run: folder of checkpoints, figures and pictures; runs/pretrain/RECIPE if not given.
+        out: the bundle's folder; WORK/bundle if not given.
+        work: folder of checkpoints, figures and pictures; runs/pretrain/RECIPE if not given.
         data: a folder of images, or the root of CelebA or LSUN as they are published; needed by
             the recipes of the paper's data sets.
         seed: of everything.
@@ -508,7 +508,7 @@ def make(
         threads: of torch; the small nets are fastest with one.
     """
     torch.set_num_threads(threads)
-    folder = Path(run or f"runs/pretrain/{recipe}")
+    folder = Path(work or f"runs/pretrain/{recipe}")
     said = f"ral pretrain --recipe {recipe} --seed {seed}"
     said += "".join([" --data DIR" * bool(data), " --flip true" * flip])
     said += " --set " + " ".join(changes) if changes else ""
@@ -518,13 +518,14 @@ def make(
         folder=data,
         seed=seed,
         flip=flip,
-        run=folder,
+        work=folder,
         device=device,
         inception=inception,
         command=said,
     )
-    size = sum(f.stat().st_size for f in path.iterdir()) / 1e6
-    print(f"wrote {path} ({size:.2f} MB); use it with gym.make(ID, bundle={str(path)!r})")
+    if Processes(device).rank == 0:
+        size = sum(f.stat().st_size for f in path.iterdir()) / 1e6
+        print(f"wrote {path} ({size:.2f} MB); use it with gym.make(ID, bundle={str(path)!r})")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -114,7 +114,7 @@ def test_a_folder_of_images_makes_a_bundle(short, name, tmp_path):
     path = run.pretrain(short(name, **few), tmp_path / "bundle", folder=str(tmp_path / "images"))
     made = bundle.load(path)
     assert "folder images" in made.dataset and made.features is None
-    assert {file.name for file in tmp_path.iterdir()} == {"images", "bundle", "bundle.run"}
+    assert {file.name for file in tmp_path.iterdir()} == {"images", "bundle", "bundle.work"}
     with pytest.raises(ValueError, match="--data"):
         run.pretrain(RECIPES["celeba64"], tmp_path / "other")
 
@@ -250,20 +250,20 @@ def test_a_cut_run_goes_on_where_it_was_and_ends_in_the_same_bundle(short, tmp_p
             with pytest.raises(Cut):
                 run.pretrain(recipe, tmp_path / "cut")
     assert files_of(run.pretrain(recipe, tmp_path / "cut")) == whole
-    assert not (tmp_path / "cut.run" / "codes.npy").exists(), "the bundle has them"
+    assert not (tmp_path / "cut.work" / "codes.npy").exists(), "the bundle has them"
 
 
 def test_a_run_folder_of_something_else_is_refused(short, tmp_path):
-    run.pretrain(short("faces32"), tmp_path / "one", run=tmp_path / "run")
-    with pytest.raises(ValueError, match=r"recipe.vqvae_training.steps: 4 then, 5 now.*--run"):
+    run.pretrain(short("faces32"), tmp_path / "one", work=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"recipe.vqvae_training.steps: 4 then, 5 now.*--work"):
         changed = short("faces32", vqvae_training=VQVAETraining(steps=5, batch=40))
-        run.pretrain(changed, tmp_path / "two", run=tmp_path / "run")
+        run.pretrain(changed, tmp_path / "two", work=tmp_path / "run")
     with pytest.raises(ValueError, match="seed: 0 then, 1 now"):
-        run.pretrain(short("faces32"), tmp_path / "two", seed=1, run=tmp_path / "run")
+        run.pretrain(short("faces32"), tmp_path / "two", seed=1, work=tmp_path / "run")
 
 
 def test_a_run_leaves_config_figures_and_pictures(short, tmp_path):
-    run.pretrain(short("oracle-two-level"), tmp_path / "bundle", run=tmp_path / "run")
+    run.pretrain(short("oracle-two-level"), tmp_path / "bundle", work=tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["recipe"]["name"] == "oracle-two-level" and "torch" in config["versions"]
     for stage in ("vqvae", "oracle_0", "oracle_1", "prior_0", "prior_1"):
@@ -322,3 +322,31 @@ def test_a_codebook_that_collapses_is_told(short, tmp_path, monkeypatch):
     monkeypatch.setattr(vqvae, "fit", collapsed)
     with pytest.warns(UserWarning, match=r"level 0 has collapsed: .* 7.9 of 64 codes. Try fewer"):
         run.pretrain(short("faces32"), tmp_path / "bundle")
+
+
+def prior_parameters(p):
+    """Counted by hand: codebook, position, blocks, attention, output stack, head, condition."""
+    h, w = p.grid
+    c, r, k, f = p.hidden, p.residual, p.num_codes, p.filter_size
+    half = f // 2 + 1
+    block = (f * half * c + 1) * 2 * r + (half * c + 1) * 2 * r + (2 * r) ** 2 + 2 * r * c
+    total = k * c + (h + w) * c + p.layers * block - r * c  # the last vertical stack ends there
+    total += p.attention_layers * (2 * c + (c + 1) * 3 * c + (c + 1) * c)
+    total += p.output_layers * ((c + 1) * r + (r + 1) * c) + (c + 1) * k
+    if p.condition_layers:
+        stack = p.condition_layers * ((9 * c + 1) * r + (r + 1) * c)
+        total += k * c + stack + p.layers * 2 * r * c
+    return total
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].source != "faces"])
+def test_priors_are_as_large_as_the_recipes_say(name):
+    for config in (*RECIPES[name].priors, *RECIPES[name].oracles):
+        with torch.device("meta"):
+            found = sum(p.numel() for p in PixelCNN(config).parameters())
+        assert found == prior_parameters(config)
+
+
+def test_the_papers_two_priors_have_239_and_284_million_parameters():
+    counts = [prior_parameters(p) for p in RECIPES["celeba128"].priors]
+    assert [round(count / 1e6) for count in counts] == [239, 284]
