@@ -26,7 +26,8 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     ## Observation space
     ``Box(0, num_codes + 1, (length,), int16)``: the canvas, all levels in raster order.
     ``num_codes`` is EMPTY, a cell still to be written; ``num_codes + 1`` is OUTSIDE, a cell that
-    this episode does not have. ``layout.unflatten(observation)`` gives the grids.
+    this episode does not have. ``layout.unflatten(observation)`` gives the grids, as does the
+    wrapper ``ral_env.wrappers.GridObservation``.
 
     ## Action space
     ``Discrete(num_codes)``: the code for the first EMPTY cell.

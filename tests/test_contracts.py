@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from ral_env.vector import LatentCanvasVectorEnv
+from ral_env.wrappers import GridObservation
 
 ID = "RALTiny-v0"
 
@@ -130,3 +131,15 @@ def test_gymnasiums_sync_vector_env_takes_episodes_of_different_lengths(start):
             short = info["start"][i] == "scratch" and info["rows"][i] < 8
             assert np.isnan(score_map).any() == short
     assert seen > 8
+
+
+def test_grid_observations_are_the_flat_ones_cut_into_levels(tiny_two):
+    flat = gym.make("RALBundle-v0", bundle=str(tiny_two))
+    grids = GridObservation(gym.make("RALBundle-v0", bundle=str(tiny_two)))
+    observation, _ = flat.reset(seed=3, options={"start": "continue", "rows": 5})
+    found, _ = grids.reset(seed=3, options={"start": "continue", "rows": 5})
+    for action in (1, 2):
+        assert found in grids.observation_space
+        assert np.array_equal(observation[:64].reshape(8, 8), found["level_0"])
+        assert np.array_equal(observation[64:].reshape(16, 16), found["level_1"])
+        observation, found = flat.step(action)[0], grids.step(action)[0]
