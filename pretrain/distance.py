@@ -35,8 +35,9 @@ def reconstruction(
     Args:
         features: a bundle's own feature net; none, no distance in it.
         inception: file of the weights that torch-fidelity publishes for FID
-            (``pt_inception-2015-12-05-6726825d.pth``); none, no FID. Images are resized to 299
-            pixels without antialiasing, as the first implementation did.
+            (``weights-inception-2015-12-05-6726825d.pth``); none, no FID. Images are resized to 299
+            pixels without antialiasing, as the first implementation did. torch-fidelity unpickles
+            the file: use one that you trust.
 
     Returns:
         ``images`` (N), and where there is one ``features`` with the ``space`` it is in, and
@@ -54,8 +55,8 @@ def reconstruction(
         file = Path(inception)
         if not file.is_file():
             raise ValueError(
-                f"no file {file}: expected the weights pt_inception-2015-12-05-6726825d.pth that "
-                "torch-fidelity publishes with its release"
+                f"no file {file}: expected the weights that torch-fidelity publishes with its "
+                "release, weights-inception-2015-12-05-6726825d.pth"
             )
         found["inception"] = hashlib.sha256(file.read_bytes()).hexdigest()
         spaces["rFID"] = file

@@ -333,9 +333,9 @@ def pretrain(
             :func:`pretrain.data.load`); overrides the source of recipes that make their images.
         seed: of everything; the same seed makes the same bundle on the same machine.
         flip: add mirrored training images; not of images that are made.
-        work: folder of all that the run leaves beside the bundle: config.json, checkpoints, a CSV, a
-            PNG and TensorBoard events for each stage. If it holds a run that was cut, that goes on.
-            OUT.work if not given.
+        work: folder of all that the run leaves beside the bundle: config.json, metrics.json, and
+            for each stage a checkpoint, a CSV, a PNG and TensorBoard events. If it holds a run that
+            was cut, that goes on. OUT.work if not given.
         device: where to train: ``cpu`` or ``cuda``.
         inception: file of the Inception network's weights; see
             :func:`pretrain.distance.reconstruction`.
@@ -446,6 +446,8 @@ def pretrain(
     judged.load_state_dict(made["weights"])
     metrics["discriminator"] = made["metrics"]
     metrics["seconds"] = time.perf_counter() - start
+    if place.first:
+        _write(place.folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
     if recipe.keep:
         kept = [

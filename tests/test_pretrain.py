@@ -266,6 +266,8 @@ def test_a_run_leaves_config_figures_and_pictures(short, tmp_path):
     run.pretrain(short("oracle-two-level"), tmp_path / "bundle", work=tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["recipe"]["name"] == "oracle-two-level" and "torch" in config["versions"]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics == bundle.load(tmp_path / "bundle").manifest["metrics"]
     for stage in ("vqvae", "oracle_0", "oracle_1", "prior_0", "prior_1"):
         rows = (tmp_path / "run" / f"{stage}.csv").read_text().splitlines()
         assert rows[0].startswith("step,seconds,") and rows[-1].startswith("4,")
