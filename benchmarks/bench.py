@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = {
+    "oracles": "the oracle experiments before any RL: entropies and both divergences",
     "sampling": "how fast codes are sampled: ours, the naive way, what the machine can do",
     "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
 }

@@ -80,3 +80,12 @@ def test_a_pages_code_runs_and_its_spaces_are_right(name: str):
     space = env.observation_space
     assert f"`Box({space.low[0]}, {space.high[0]}, {space.shape}, {space.dtype})`" in text
     assert bundle.find(TASKS[name].bundle).parent == bundle.SHIPPED
+
+
+def test_the_readmes_python_runs_as_it_stands():
+    readme = (DOCS.parent / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    for code in blocks:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
