@@ -72,7 +72,7 @@ def net(seed: int = 0, config: VQVAEConfig = CONFIG) -> VQVAE:
 
 def one_of(rank: int, count: int) -> Any:
     """A process among several that do not wait for each other."""
-    return SimpleNamespace(rank=rank, count=count, device=torch.device("cpu"), accelerator=None)
+    return SimpleNamespace(rank=rank, count=count, device=torch.device("cpu"), wait=lambda: None)
 
 
 def left(folder: Path) -> set[str]:
