@@ -8,12 +8,12 @@ canvases), and the memory of a large vector environment, in a process of its own
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -94,10 +94,12 @@ def _row(name: str, per_step: float, floor: float) -> dict[str, str]:
 
 
 def memory(env: str, num_envs: int) -> None:
-    """Print the peak memory of this process, in MB: after the imports, and after an episode."""
+    """Print this process's peak memory in MB, after the imports and after an episode (Linux)."""
 
     def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        # Not getrusage: that counts what the process was before it became this program.
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
     imported = peak()
     envs: Any = gym.make_vec(env, num_envs).unwrapped
