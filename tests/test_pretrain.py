@@ -352,3 +352,15 @@ def test_priors_are_as_large_as_the_recipes_say(name):
 def test_the_papers_two_priors_have_239_and_284_million_parameters():
     counts = [prior_parameters(p) for p in RECIPES["celeba128"].priors]
     assert [round(count / 1e6) for count in counts] == [239, 284]
+
+
+@pytest.mark.parametrize("name", sorted({t.stand_in or t.bundle for t in TASKS.values()}))
+def test_a_shipped_bundle_has_the_nets_that_its_recipe_says(name):
+    made, recipe = bundle.load(name), RECIPES[name]
+    assert made.vqvae.config == recipe.vqvae
+    assert tuple(prior.config for prior in made.priors) == recipe.priors
+    assert tuple(oracle.config for oracle in made.oracles) == recipe.oracles
+    assert made.discriminator.config == recipe.discriminator
+    if recipe.keep:
+        sizes = [len(made.split(split)) for split in bundle.SPLITS]
+        assert all(size <= most for size, most in zip(sizes, recipe.keep, strict=True))
