@@ -43,6 +43,7 @@ PUBLISHED = {
 }
 CELEBA_CROP = 140  # pixels
 LSUN_TEST = 10_000  # images
+LOOKED_AT = 5_000  # files of a folder that are read once beforehand, to leave out broken ones
 
 
 # --- parts of a data set ---
@@ -444,10 +445,12 @@ def _keys(place: Path) -> np.ndarray:
 def folder(root: Path, size: int, seed: int, count: int | None, flip: bool) -> Images:
     """Every image file below a folder: centre-cropped to a square, resized (antialiased), RGB.
 
-    Split 90 / 5 / 5 by a seeded shuffle of the sorted names. CelebA-HQ is such a folder.
+    Split 90 / 5 / 5 by a seeded shuffle of the sorted names. CelebA-HQ is such a folder. Of up to
+    :data:`LOOKED_AT` files those that cannot be read are left out, with a warning that counts and
+    names them; of more they are found when they are read (:class:`OnDisk`).
 
     Raises:
-        ValueError: if there is no such folder, or fewer than ten image files in it.
+        ValueError: if there is no such folder, or fewer than ten images in it.
     """
     if not root.is_dir():
         raise ValueError(
@@ -460,17 +463,38 @@ def folder(root: Path, size: int, seed: int, count: int | None, flip: bool) -> I
         for name in files
         if name.lower().endswith(SUFFIXES)
     )
+    total = len(names)
+    names = _readable_of(root, names) if total <= LOOKED_AT else names
     order = np.random.default_rng(seed).permutation(len(names))[:count]
     if len(order) < 10:
         raise ValueError(
-            f"{root} holds {len(names)} files with the endings {', '.join(SUFFIXES)}, of which "
-            f"{len(order)} are to be used: expected at least 10"
+            f"{root} holds {total} files with the endings {', '.join(SUFFIXES)}, of which "
+            f"{total - len(names)} cannot be read and {len(order)} are to be used: expected at "
+            "least 10"
         )
     parts = {
         part: Files(root, [names[i] for i in own], size, flip=flip and part == "train")
         for part, own in _parted(_edges(len(order), 0.05, 0.05), order).items()
     }
     return Images(f"{len(order)} images of folder {root.resolve().name}", parts)
+
+
+def _readable_of(root: Path, names: Sequence[str]) -> list[str]:
+    """Those that can be read; a warning counts and names the others."""
+    good, bad = [], []
+    for name in names:
+        try:
+            read(root / name, 8)
+            good.append(name)
+        except ValueError as error:
+            bad.append(f"{name} ({error.__cause__})")
+    if bad:
+        shown = "; ".join(bad[:10]) + ("; ..." if len(bad) > 10 else "")
+        warnings.warn(
+            f"{len(bad)} of {len(names)} files in {root} cannot be read and are left out: {shown}",
+            stacklevel=3,
+        )
+    return good
 
 
 # --- procedural faces ---

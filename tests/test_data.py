@@ -144,7 +144,8 @@ def test_a_folder_is_read_with_all_below_it(folder):
     assert not np.array_equal(all_of(images), all_of(data.load(folder, 16, seed=1)))
 
 
-def test_nothing_is_read_before_it_is_asked_for(folder, monkeypatch):
+def test_nothing_of_a_large_folder_is_read_before_it_is_asked_for(folder, monkeypatch):
+    monkeypatch.setattr(data, "LOOKED_AT", 11)
     asked = []
     monkeypatch.setattr(data, "read", lambda file, *rest: asked.append(file) or read(file, *rest))
     train = data.load(folder, 16).part("train")
@@ -166,6 +167,19 @@ def test_processes_that_read_ahead_read_the_same(folder):
     for workers in (0, 2):
         found = weights(images.part("train"), workers)
         assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+def test_broken_files_of_a_folder_are_left_out_counted_and_named(folder):
+    whole = data.load(folder, 16)
+    (folder / "broken.png").write_text("no picture")
+    (folder / "cut.png").write_bytes(
+        (folder / os.fsdecode(whole.part("train").names[0])).read_bytes()[:60]
+    )
+    with pytest.warns(UserWarning, match=r"2 of 14 files .* broken.png \(.*; cut.png \("):
+        found = data.load(folder, 16)
+    assert found.splits == whole.splits
+    for part in whole.parts:
+        assert torch.equal(found.part(part)[:], whole.part(part)[:])
 
 
 def test_a_file_that_cannot_be_read_gives_way_to_the_next_and_is_named(folder):
@@ -212,7 +226,9 @@ def test_folders_that_cannot_serve_are_refused(tmp_path, folder):
     empty.mkdir()
     with pytest.raises(ValueError, match="0 files"):
         data.load(str(empty), 32)
-    with pytest.raises(ValueError, match="5 are to be used: expected at least 10"):
+    with pytest.raises(
+        ValueError, match="0 cannot be read and 5 are to be used: expected at least 10"
+    ):
         data.load(str(folder), 32, count=5)
     with pytest.raises(ValueError, match="at least 8"):
         data.load("faces", 4)
