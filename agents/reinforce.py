@@ -285,7 +285,7 @@ def train(
         the episodes have, and which of their cells, (B, cells), were sampled.
         """
         canvas, _ = envs.reset()
-        rows = int((layout.unflatten(canvas)[0][0, :, 0] != layout.outside).sum())
+        rows = int(layout.heights(canvas)[0])
         codes = torch.from_numpy(canvas.astype(np.int64)).to(config.device)
         prefixes = layout.unflatten(codes, rows)
         grids = joint.sample(policies, prefixes, generator=noise)

@@ -1,11 +1,13 @@
 """Stable-Baselines3 on our environments: a native VecEnv, and features of codes for its policies.
 
-from stable_baselines3 import PPO
-from agents.sb3 import CodeEmbeddingExtractor, make_vec_env
+    from stable_baselines3 import PPO
+    from agents.sb3 import CodeEmbeddingExtractor, make_vec_env
 
-envs = make_vec_env("RALFaces32-v0", 64, reward="rowwise")
-model = PPO("MlpPolicy", envs, n_steps=64, gamma=1.0,
-            policy_kwargs={"features_extractor_class": CodeEmbeddingExtractor})
+    envs = make_vec_env("RALFaces32-v0", 64, reward="rowwise")
+    model = PPO("MlpPolicy", envs, n_steps=64, gamma=1.0,
+                policy_kwargs={"features_extractor_class": CodeEmbeddingExtractor})
+
+Returns are sums of a canvas's scores, so gamma is 1, and n_steps a multiple of its codes.
 """
 
 from __future__ import annotations

@@ -105,6 +105,13 @@ def average_into(average: nn.Module, net: nn.Module, decay: float) -> None:
             mine.lerp_(new, 1 - decay) if mine.is_floating_point() else mine.copy_(new)
 
 
+def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside where it is to be, then rename it: it is there whole or not at all."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    write(fresh)
+    os.replace(fresh, file)
+
+
 class Processes:
     """The processes that train together: this one, or all that ``torchrun`` has started.
 
@@ -378,9 +385,7 @@ def _save(
         whole["parts"] = {name: part.state_dict() for name, part in parts.items()}
     file = _own(file, processes)
     file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    torch.save(whole, fresh)
-    os.replace(fresh, file)
+    write_whole(file, lambda fresh: torch.save(whole, fresh))
 
 
 def _restore(

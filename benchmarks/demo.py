@@ -157,10 +157,9 @@ def train_arm(arm: Arm) -> tuple[list[dict[str, np.ndarray]], float, list[dict[s
         priors = copy.deepcopy(list(bundle.priors))
         start = time.perf_counter()
         torch.manual_seed(arm.seed)
-        curve, nats = [], [mle.mean_nll(priors[0], validation[0]), *(
-            mle.mean_nll(priors[i], validation[i], validation[i - 1])
-            for i in range(1, len(priors))
-        )]  # fmt: skip
+        above = [None, *validation[:-1]]
+        nats = list(map(mle.mean_nll, priors, validation, above))
+        curve = []
         for level, prior in enumerate(priors):
             cells = validation[level][0].numel()
             history = mle.fit(

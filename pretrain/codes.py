@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from agents.training import Processes, Row
+from agents.training import Processes, Row, write_whole
 from pretrain.data import Pixels
 from pretrain.vqvae import chunk, encode
 from ral_env.bundle import codes_dtype
@@ -93,7 +93,6 @@ def extract(
         batch_size=None,
         sampler=[slice(*span) for span in missing],
         num_workers=workers,
-        collate_fn=_itself,
         generator=torch.Generator(),  # leaves the global one as it is
     )
     began, finished = time.perf_counter(), 0
@@ -167,10 +166,6 @@ def _sample_hash(images: Pixels) -> str:
     return found.hexdigest()
 
 
-def _itself(batch: Any) -> Any:
-    return batch
-
-
 def _own(count: int, batch: int, processes: Processes) -> list[Span]:
     """The batches of a process. They are cut alike for any number of processes."""
     batches = -(-count // batch)
@@ -213,15 +208,12 @@ def _begin(file: Path, identity: dict[str, Any], shape: tuple[int, int], dtype: 
         side.unlink()
     file.parent.mkdir(parents=True, exist_ok=True)
     _say(file, 0, identity, [])
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    np.lib.format.open_memmap(fresh, "w+", dtype, shape).flush()
-    os.replace(fresh, file)
+    write_whole(file, lambda f: np.lib.format.open_memmap(f, "w+", dtype, shape).flush())
 
 
 def _say(file: Path, rank: int, identity: dict[str, Any], done: list[Span]) -> None:
-    fresh = file.with_name(f".{file.name}.{rank}.json")
-    fresh.write_text(json.dumps(identity | {"done": done}))
-    os.replace(fresh, _side(file, rank))
+    said = json.dumps(identity | {"done": done})
+    write_whole(_side(file, rank), lambda fresh: fresh.write_text(said))
 
 
 def _written(file: Path, identity: dict[str, Any]) -> list[Span]:

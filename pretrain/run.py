@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 import platform
 import sys
 import time
@@ -22,7 +21,7 @@ from torchvision.utils import make_grid
 
 import ral_env
 from agents import mle
-from agents.training import Processes, Row, Training
+from agents.training import Processes, Row, Training, write_whole
 from pretrain import data, discriminator, distance, features, vqvae
 from pretrain.codes import Grids, extract
 from pretrain.overrides import EVERY_LEVEL, help_text, override
@@ -79,9 +78,7 @@ class _Run:
             return torch.load(file, weights_only=True)
         made = make()
         if self.first:
-            fresh = file.with_name(f".{file.name}.{os.getpid()}")
-            torch.save(made, fresh)
-            os.replace(fresh, file)
+            write_whole(file, lambda fresh: torch.save(made, fresh))
         return made
 
     def log(self, stage: str, show: Callable[[Any], Tensor] | None = None) -> Callable[..., None]:
@@ -109,9 +106,7 @@ class _Run:
 
 
 def _write(file: Path, text: str) -> None:
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.write_text(text)
-    os.replace(fresh, file)
+    write_whole(file, lambda fresh: fresh.write_text(text))
 
 
 def _differences(was: Any, now: Any, path: str = "") -> list[str]:

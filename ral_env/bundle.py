@@ -424,8 +424,8 @@ def save(
     flat = np.asarray(
         codes if getattr(codes, "ndim", 0) == 2 else layout.flatten([np.asarray(c) for c in codes])
     )
-    lowest = min(flat[rows].min() for rows in _blocks(flat))
-    highest = max(flat[rows].max() for rows in _blocks(flat))
+    ranges = [(flat[rows].min(), flat[rows].max()) for rows in _blocks(flat)]  # read once
+    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
     if lowest < 0 or highest >= layout.num_codes:
         raise ValueError(
             f"codes run from {lowest} to {highest}, expected 0 to {layout.num_codes - 1}"

@@ -26,7 +26,7 @@ def frames(env: Any, seed: int = 0, every: int = 1, temperature: float = 1.0) ->
     layout, priors = env.unwrapped.layout, env.unwrapped.bundle.priors
     canvas, _ = env.reset(seed=seed)
     codes = torch.from_numpy(canvas.astype(np.int64))[None]
-    rows = int((layout.unflatten(canvas)[0][:, 0] != layout.outside).sum())
+    rows = int(layout.heights(canvas))
     generator = torch.Generator().manual_seed(seed)
     grids = joint.sample(priors, layout.unflatten(codes, rows), temperature, generator)
     codes[:, layout.head(rows)] = torch.cat([grid.flatten(1) for grid in grids], 1)

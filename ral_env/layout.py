@@ -130,6 +130,13 @@ class CodeLayout:
             )
         ]
 
+    def heights(self, canvas: Array) -> Array:
+        """Rows, counted on the coarsest grid, that canvases (..., length) have: (...,).
+
+        A cell that is OUTSIDE is not there; its row is not there then.
+        """
+        return (self.unflatten(canvas)[0][..., 0] != self.outside).sum(-1)
+
     def head(self, rows: int) -> np.ndarray:
         """Mask (length,) of the first ``rows`` coarsest rows and of the finer rows beneath them."""
         return self.bands < rows

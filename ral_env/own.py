@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ral_env.bundle import SPLITS, Bundle
+from ral_env.bundle import SPLITS, Bundle, codes_dtype
 from ral_env.layout import CodeLayout
 from ral_env.nets import Codec, Prior, SlowPrior, represent
 
@@ -175,7 +175,7 @@ def _flatten(codes: Any, num_codes: int) -> tuple[CodeLayout, np.ndarray]:
         low >= 0 and high < num_codes,
         f"codes run from {low} to {high}, expected 0 to {num_codes - 1} (num_codes={num_codes})",
     )
-    return layout, flat.astype(np.uint8 if num_codes <= 256 else np.uint16)
+    return layout, flat.astype(codes_dtype(num_codes))
 
 
 def _check_codec(codec: Codec, halves: Sequence[Sequence[Tensor]]) -> int:

@@ -234,8 +234,7 @@ class LatentCanvasVectorEnv(VectorEnv):
         codes = _integers("codes", codes)
         if codes.ndim != 2:
             raise ValueError(f"codes: got shape {codes.shape}, expected (B, {self.layout.length})")
-        top = self.layout.unflatten(codes)[0]
-        heights = (top[:, :, 0] != self.layout.outside).sum(1)
+        heights = self.layout.heights(codes)
         grids = self.layout.unflatten(codes, int(heights[0]))
         for grid in grids:
             _in_range("codes of finished canvases of one height", grid, self.layout.num_codes)
