@@ -141,7 +141,7 @@ class Cache:
         (B, count - 1) from the row's start on, where nothing stands to the left (None if count
         is 1).
         """
-        return self._head(self._hidden(left, first, count))
+        return self.readout(self.hidden(left, first, count))
 
     def feed(self, codes: Tensor) -> None:
         """Pass over this row, whose codes (B, w) are known.
@@ -149,9 +149,10 @@ class Cache:
         Only attention needs it: the horizontal stack remembers nothing from row to row.
         """
         if any(a is not None for a in self.attention):
-            self._hidden(codes[:, :-1], 0, self.columns)
+            self.hidden(codes[:, :-1], 0, self.columns)
 
-    def _hidden(self, left: Tensor | None, first: int, count: int) -> Tensor:
+    def hidden(self, left: Tensor | None, first: int, count: int = 1) -> Tensor:
+        """Features (B, count, C) of these cells, as :meth:`PixelCNN.hidden` gives them."""
         batch = self.layers[0].row.shape[0]
         h = self.position[self.at, first : first + count].repeat(batch, 1, 1)  # (B, n, C)
         if left is not None and left.shape[1]:
@@ -174,7 +175,8 @@ class Cache:
                 )
         return h
 
-    def _head(self, h: Tensor) -> Tensor:
+    def readout(self, h: Tensor) -> Tensor:
+        """Features (B, n, C) to logits (B, n, num_codes)."""
         shape = h.shape[:2]
         h = h.flatten(0, 1)
         for weight_in, bias_in, weight_out, bias_out in self.output:

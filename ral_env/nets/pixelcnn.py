@@ -213,6 +213,16 @@ class PixelCNN(nn.Module):
         Raises:
             ValueError: if the shape or the condition does not fit.
         """
+        return self.readout(self.hidden(codes, condition))
+
+    forward = logits
+
+    def hidden(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Features of every cell given all cells before it: (B, h, w, hidden).
+
+        What :meth:`logits` is a :meth:`readout` of, and what a critic can read the same state from.
+        Arguments and errors are those of :meth:`logits`.
+        """
         self._check_grid(codes)
         context = self.context(condition, codes.shape[1])
         x = self.embedding(codes).permute(0, 3, 1, 2)  # (B, C, h, w)
@@ -224,11 +234,15 @@ class PixelCNN(nn.Module):
             v, h = self._run(block, v, h, context, forget=forget)
             if str(layer) in self.attention:
                 h = self._run(self.attention[str(layer)], h, forget=forget)
+        return h.permute(0, 2, 3, 1)
+
+    def readout(self, hidden: Tensor) -> Tensor:
+        """Features of cells (B, h, w, hidden) to their logits (B, h, w, num_codes)."""
+        forget = self.recompute and torch.is_grad_enabled()
+        h = hidden.permute(0, 3, 1, 2)
         for block in self.output:
             h = h + self._run(block, h, forget=forget)
         return self.head(F.relu(h)).permute(0, 2, 3, 1)
-
-    forward = logits
 
     @staticmethod
     def _run(block: nn.Module, *inputs: Tensor | None, forget: bool) -> Any:
