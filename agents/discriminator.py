@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,17 +18,18 @@ class DiscriminatorTraining:
     """How a discriminator learns. The defaults are the paper's (section 4.4).
 
     Args:
-        loss: ``wgan-gp`` is Eq. 5; with ``logistic`` the score estimates a log density ratio.
+        loss: ``wgan-gp`` is Eq. 5; with ``logistic`` the score estimates a log density ratio;
+            ``hinge`` stops at a margin (Lim & Ye 2017, arXiv 1705.02894).
         learning_rate: of Adam.
         betas: of Adam.
         gradient_penalty: weight of Eq. 5's last term (wgan-gp only).
-        r1: weight of the squared gradient norm on real inputs (logistic only; Mescheder et al.
-            2018, arXiv 1801.04406).
+        r1: weight of the squared gradient norm on real inputs (logistic and hinge; Mescheder et
+            al. 2018, arXiv 1801.04406).
         shift: augmentation: move inputs by up to this many cells, zeros come in.
         drop: augmentation: zero this share of the cells.
     """
 
-    loss: Literal["wgan-gp", "logistic"] = "wgan-gp"
+    loss: Literal["wgan-gp", "logistic", "hinge"] = "wgan-gp"
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.5, 0.999)
     gradient_penalty: float = 10.0
@@ -55,29 +57,50 @@ def auc(real: Tensor, fake: Tensor) -> float:
     return (u / (len(real) * len(fake))).item()
 
 
-def wgan_gp_loss(net: nn.Module, real: Tensor, fake: Tensor, weight: float) -> dict[str, Tensor]:
-    """Eq. 5. ``real`` and ``fake`` are inputs of the same shape (B, C, H, W)."""
+def wgan_gp_loss(
+    net: nn.Module, real: Tensor, fake: Tensor, share: Tensor, weight: float
+) -> dict[str, Tensor]:
+    """Eq. 5. ``real`` and ``fake`` are inputs of the same shape (B, C, H, W); ``share`` in [0, 1],
+    (B, 1, 1, 1), is where between the two the gradient's norm is looked at."""
     wasserstein = scores(net, fake).mean() - scores(net, real).mean()
-    share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = (share * real + (1 - share) * fake).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(scores(net, between).sum(), between, create_graph=True)
     penalty = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
     return {"wasserstein": wasserstein, "gradient_penalty": weight * penalty}
 
 
-def logistic_loss(net: nn.Module, real: Tensor, fake: Tensor, r1: float) -> dict[str, Tensor]:
-    """Cross-entropy of real against fake; at its minimum the score is log p(real) / p(fake)."""
+def logistic_loss(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy of real against fake scores (B,); at its minimum a score is
+    log p(real) / p(fake)."""
+    return {"cross_entropy": F.softplus(-real).mean() + F.softplus(fake).mean()}
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Scores (B,) are pushed apart until the real ones are above 1 and the fake ones below -1."""
+    return {"hinge": F.relu(1 - real).mean() + F.relu(1 + fake).mean()}
+
+
+def with_r1(
+    loss: Callable[[Tensor, Tensor], dict[str, Tensor]],
+    net: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    r1: float,
+) -> dict[str, Tensor]:
+    """A loss of scores, and the penalty on the gradient at real inputs."""
     real = real.detach().requires_grad_(r1 > 0)
     real_scores = scores(net, real)
-    loss = F.softplus(-real_scores).mean() + F.softplus(scores(net, fake)).mean()
-    losses = {"cross_entropy": loss}
+    losses = loss(real_scores, scores(net, fake))
     if r1 > 0:
         (gradient,) = torch.autograd.grad(real_scores.sum(), real, create_graph=True)
         losses["r1"] = r1 / 2 * gradient.square().flatten(1).sum(1).mean()
     return losses
 
 
-def augment(inputs: Tensor, shift: int, drop: float) -> Tensor:
+LOSSES = {"logistic": logistic_loss, "hinge": hinge_loss}
+
+
+def augment(inputs: Tensor, shift: int, drop: float, processes: Processes) -> Tensor:
     """Shift each input by up to ``shift`` cells and zero a share ``drop`` of its cells.
 
     Both sides of the discriminator's training see it, the rewards do not.
@@ -85,14 +108,15 @@ def augment(inputs: Tensor, shift: int, drop: float) -> Tensor:
     batch, _, height, width = inputs.shape
     if shift:
         padded = F.pad(inputs, (shift,) * 4)
-        top, left = torch.randint(0, 2 * shift + 1, (2, batch), device=inputs.device)
+        moves = processes.rand(batch, 2, device=inputs.device)
+        top, left = (moves * (2 * shift + 1)).long().unbind(1)
         rows = top[:, None] + torch.arange(height, device=inputs.device)  # (B, H)
         columns = left[:, None] + torch.arange(width, device=inputs.device)  # (B, W)
         index = torch.arange(batch, device=inputs.device)
         inputs = padded[index[:, None, None], :, rows[:, :, None], columns[:, None, :]]
         inputs = inputs.permute(0, 3, 1, 2)
     if drop:
-        inputs = inputs * (torch.rand(batch, 1, height, width, device=inputs.device) >= drop)
+        inputs = inputs * (processes.rand(batch, 1, height, width, device=inputs.device) >= drop)
     return inputs
 
 
@@ -119,12 +143,13 @@ class DiscriminatorTrainer:
             ValueError: if a loss is not finite; the parameters are left as they were.
         """
         t = self.training
-        real, fake = augment(real, t.shift, t.drop), augment(fake, t.shift, t.drop)
+        real, fake = (augment(x, t.shift, t.drop, self.processes) for x in (real, fake))
         self.net.train()
         if t.loss == "wgan-gp":
-            losses = wgan_gp_loss(self.net, real, fake, t.gradient_penalty)
+            share = self.processes.rand(len(real), 1, 1, 1, device=real.device)
+            losses = wgan_gp_loss(self.net, real, fake, share, t.gradient_penalty)
         else:
-            losses = logistic_loss(self.net, real, fake, t.r1)
+            losses = with_r1(LOSSES[t.loss], self.net, real, fake, t.r1)
         total = torch.stack(list(losses.values())).sum()
         named = {name: value.item() for name, value in losses.items()}
         if not torch.isfinite(total):

@@ -157,6 +157,20 @@ class Processes:
         if self.accelerator is not None:
             self.accelerator.wait_for_everyone()
 
+    def mine(self, whole: Tensor) -> Tensor:
+        """This process's part of a tensor whose first dimension is the whole batch."""
+        return whole.chunk(self.count)[self.rank] if self.count > 1 else whole
+
+    def gather(self, part: Tensor) -> Tensor:
+        """The whole batch, of the parts of all processes; without gradient."""
+        part = part.detach()
+        return part if self.accelerator is None else self.accelerator.gather(part.contiguous())
+
+    def rand(self, *shape: int, device: torch.device | None = None) -> Tensor:
+        """Uniform numbers in [0, 1) of this shape: this process's part of what one would draw for
+        the whole batch. All processes' global generators must stand alike."""
+        return self.mine(torch.rand(shape[0] * self.count, *shape[1:], device=device))
+
     def mean(self, values: Row) -> Row:
         """The mean over processes of named figures."""
         if self.accelerator is None:
@@ -258,8 +272,9 @@ def optimise(
     settings = {"seed": seed, "examples": count, **asdict(training)}
     parts: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer}
     parts |= {f"also_{i}": module for i, module in enumerate(also)}
-    if checkpoint is not None and checkpoint.exists():
-        _restore(checkpoint, state, parts, settings, processes)
+    saved = checkpoint and Checkpoint(checkpoint, settings, parts, processes)
+    if saved and saved.exists():
+        state |= saved.restore()[0]
     start = time.perf_counter() - state["seconds"]
 
     def batches() -> Iterator[Any]:
@@ -333,14 +348,14 @@ def optimise(
         if training.ema:
             # A short memory at first, so that the average does not carry the random start.
             average_into(average, net, min(training.ema, (step + 1) / (step + 11)))
-        if checkpoint is not None and (step + 1) % training.checkpoint_every == 0:
+        if saved and (step + 1) % training.checkpoint_every == 0:
             state["seconds"] = time.perf_counter() - start
-            _save(checkpoint, state, parts, settings, processes)
+            saved.save(state)
     bar.close()
     net.load_state_dict(state["best_state"])
     net.eval()
-    if checkpoint is not None:
-        _save(checkpoint, state, parts, settings, processes)
+    if saved:
+        saved.save(state)
     return state["history"]
 
 
@@ -369,59 +384,75 @@ def _backward(
     state["summed"] += 1 / training.accumulate
 
 
-def _save(
-    file: Path,
-    state: dict[str, Any],
-    parts: dict[str, Any],
-    settings: dict[str, Any],
-    processes: Processes,
-) -> None:
-    """Write a checkpoint, whole or not at all; each further process writes its random numbers."""
-    whole: dict[str, Any] = {"random": {"cpu": torch.get_rng_state()}}
-    if processes.device.type == "cuda":
-        whole["random"]["cuda"] = torch.cuda.get_rng_state(processes.device)
-    if processes.rank == 0:
-        whole |= {"settings": settings, "state": state}
-        whole["parts"] = {name: part.state_dict() for name, part in parts.items()}
-    file = _own(file, processes)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, lambda fresh: torch.save(whole, fresh))
+class Checkpoint:
+    """A file that a run which was cut goes on from: to the bit, on the CPU.
 
+    It holds the state of all parts, torch's global random numbers, and whatever else it is given.
+    Of several processes, each further one has a file beside it for what is its own.
 
-def _restore(
-    file: Path,
-    state: dict[str, Any],
-    parts: dict[str, Any],
-    settings: dict[str, Any],
-    processes: Processes,
-) -> None:
-    own = _own(file, processes)
-    try:
-        whole = torch.load(file, map_location="cpu", weights_only=True)
-        found = whole["settings"]
-        # On another number of processes than before, some have no random numbers to go on with.
-        random = torch.load(own, weights_only=True)["random"] if own.exists() else {}
-    except Exception as error:  # torch raises many kinds for a file that is cut or another's
-        raise ValueError(
-            f"checkpoint {file} cannot be read ({error}): remove it to begin anew"
-        ) from error
-    other = {k: (found.get(k), v) for k, v in settings.items() if found.get(k) != v}
-    if other:
-        told = ", ".join(
-            f"{k}: {was!r} there, {now!r} asked for" for k, (was, now) in other.items()
-        )
-        raise ValueError(
-            f"checkpoint {file} is of other settings ({told}): ask for the same, or remove it to "
-            "begin anew"
-        )
-    state |= whole["state"]
-    for name, part in parts.items():
-        part.load_state_dict(whole["parts"][name])
-    if "cpu" in random:
-        torch.set_rng_state(random["cpu"])
-    if "cuda" in random and processes.device.type == "cuda":
-        torch.cuda.set_rng_state(random["cuda"], processes.device)
+    Args:
+        file: where it is.
+        settings: what the run that goes on must have in common with the one that was cut.
+        parts: networks, optimisers and the like, by name: what has ``state_dict``.
+        processes: who trains.
+    """
 
+    def __init__(
+        self, file: Path, settings: dict[str, Any], parts: dict[str, Any], processes: Processes
+    ):
+        self.file, self.settings, self.parts, self.processes = file, settings, parts, processes
+        rank = processes.rank
+        self.own_file = file if rank == 0 else file.with_name(f"{file.name}.{rank}")
 
-def _own(file: Path, processes: Processes) -> Path:
-    return file if processes.rank == 0 else file.with_name(f"{file.name}.{processes.rank}")
+    def exists(self) -> bool:
+        return self.file.exists()
+
+    def save(self, state: dict[str, Any], own: dict[str, Any] | None = None) -> None:
+        """Write it, whole or not at all. ``state`` is the same for all processes, ``own`` is not;
+        both are of tensors and plain Python values."""
+        device = self.processes.device
+        whole: dict[str, Any] = {"random": {"cpu": torch.get_rng_state()}, "own": own or {}}
+        if device.type == "cuda":
+            whole["random"]["cuda"] = torch.cuda.get_rng_state(device)
+        if self.processes.rank == 0:
+            whole |= {"settings": self.settings, "state": state}
+            whole["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.own_file, lambda fresh: torch.save(whole, fresh))
+
+    def restore(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Put the parts and the random numbers back: ``state`` and ``own`` as they were saved.
+
+        ``own`` is None where there were fewer processes than now.
+
+        Raises:
+            ValueError: if it cannot be read or is of other settings.
+        """
+        file = self.file
+        try:
+            whole = torch.load(file, map_location="cpu", weights_only=True)
+            found = whole["settings"]
+            mine: dict[str, Any] = {}
+            if self.own_file.exists():
+                mine = torch.load(self.own_file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a file that is cut or another's
+            raise ValueError(
+                f"checkpoint {file} cannot be read ({error}): remove it to begin anew"
+            ) from error
+        other = {k: (found.get(k), v) for k, v in self.settings.items() if found.get(k) != v}
+        if other:
+            told = ", ".join(
+                f"{k}: {was!r} there, {now!r} asked for" for k, (was, now) in other.items()
+            )
+            raise ValueError(
+                f"checkpoint {file} is of other settings ({told}): ask for the same, or remove it "
+                "to begin anew"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(whole["parts"][name])
+        random = mine.get("random", {})
+        if "cpu" in random:
+            torch.set_rng_state(random["cpu"])
+        if "cuda" in random and self.processes.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], self.processes.device)
+        return whole["state"], mine.get("own")

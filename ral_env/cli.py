@@ -25,7 +25,7 @@ COMMANDS = {
     "complete": ("ral_env.complete:main", "keep an image's upper rows, let a prior write the rest"),
     "film": ("ral_env.film:main", "watch a prior paint an image: an animated GIF"),
     "bench": ("benchmarks.bench:main", "measure: speed, memory"),
-    "train": ("agents.reinforce:main", "fine-tune a prior by reinforced adversarial learning"),
+    "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")
 EXTRAS = {"sklearn": "pretrain", "vector_quantize_pytorch": "pretrain"}

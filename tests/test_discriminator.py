@@ -11,10 +11,13 @@ from agents.discriminator import (
     DiscriminatorTraining,
     auc,
     augment,
+    hinge_loss,
     logistic_loss,
     scores,
     wgan_gp_loss,
+    with_r1,
 )
+from agents.training import Processes
 from ral_env.nets import PatchGAN, PatchGANConfig
 
 
@@ -31,7 +34,7 @@ class Linear(nn.Module):
 
 def test_wgan_gp_equals_eq_5_by_hand():
     real, fake = torch.full((3, 1, 2, 2), 2.0), torch.full((3, 1, 2, 2), 0.5)
-    losses = wgan_gp_loss(Linear(3.0), real, fake, weight=10.0)
+    losses = wgan_gp_loss(Linear(3.0), real, fake, torch.rand(3, 1, 1, 1), weight=10.0)
     # D is the mean of four cells, so its gradient is weight / 4 in each: norm 4 * (3/4)^2, rooted.
     assert losses["wasserstein"].item() == pytest.approx(3 * 0.5 - 3 * 2.0)
     assert losses["gradient_penalty"].item() == pytest.approx(10 * (1.5 - 1) ** 2)
@@ -40,17 +43,22 @@ def test_wgan_gp_equals_eq_5_by_hand():
 def test_the_gradient_penalty_pulls_on_the_weights():
     """Its double backward: d/dw of 10 (w/2 - 1)^2 at w = 3 is 10 * 2 * 0.5 * 0.5."""
     net, x = Linear(3.0), torch.ones(3, 1, 2, 2)
-    wgan_gp_loss(net, x, x, 10.0)["gradient_penalty"].backward()
+    wgan_gp_loss(net, x, x, torch.rand(3, 1, 1, 1), 10.0)["gradient_penalty"].backward()
     assert net.weight.grad.item() == pytest.approx(5.0)
 
 
 def test_logistic_loss_and_r1_by_hand():
     real, fake = torch.full((3, 1, 2, 2), 2.0), torch.full((3, 1, 2, 2), -1.0)
-    losses = logistic_loss(Linear(1.5), real, fake, r1=0.4)
+    losses = with_r1(logistic_loss, Linear(1.5), real, fake, r1=0.4)
     softplus = torch.nn.functional.softplus
     expected = softplus(torch.tensor(-3.0)) + softplus(torch.tensor(-1.5))
     assert losses["cross_entropy"].item() == pytest.approx(expected.item())
     assert losses["r1"].item() == pytest.approx(0.2 * 4 * (1.5 / 4) ** 2)
+
+
+def test_hinge_loss_by_hand():
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])
+    assert hinge_loss(real, fake)["hinge"].item() == pytest.approx((0 + 0.5) / 2 + (0 + 1) / 2)
 
 
 def test_a_logistic_discriminator_learns_the_log_density_ratio():
@@ -71,7 +79,7 @@ def test_a_logistic_discriminator_learns_the_log_density_ratio():
     assert (found - (p / q).log()).abs().max() < 0.25
 
 
-@pytest.mark.parametrize("loss", ["wgan-gp", "logistic"])
+@pytest.mark.parametrize("loss", ["wgan-gp", "logistic", "hinge"])
 def test_updates_make_real_score_above_fake(loss):
     torch.manual_seed(0)
     net = PatchGAN(PatchGANConfig(in_channels=2, hidden=8, layers=2))
@@ -100,7 +108,7 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(real, fake):
 def test_augmentation_moves_whole_cells_and_drops_some():
     torch.manual_seed(0)
     x = torch.arange(1.0, 65).view(1, 1, 8, 8).expand(200, 2, 8, 8)
-    moved = augment(x, shift=1, drop=0.0)
+    moved = augment(x, 1, 0.0, Processes())
     assert torch.equal(moved[:, 0], moved[:, 1])
     offsets = set()
     for image in moved[:, 0]:
@@ -111,9 +119,9 @@ def test_augmentation_moves_whole_cells_and_drops_some():
         expected[1:9, 1:9] = x[0, 0]
         assert torch.equal(image, expected[1 + row : 9 + row, 1 + column : 9 + column])
     assert len(offsets) == 9
-    dropped = augment(x, shift=0, drop=0.25)
+    dropped = augment(x, 0, 0.25, Processes())
     assert 0.2 < (dropped[:, 0] == 0).float().mean() < 0.3
-    assert augment(x, 0, 0.0) is x
+    assert augment(x, 0, 0.0, Processes()) is x
 
 
 def test_a_loss_that_is_not_finite_is_refused_and_changes_nothing():

@@ -236,22 +236,17 @@ def plain_vqvae(checkpoint, steps=9):
 
 
 def plain_discriminator(checkpoint, steps=9):
-    """Three updates of WGAN-GP; where on the way between real and fake its gradient is taken is
-    drawn from one stream for all processes, so that each can take its own part."""
+    """Three updates of WGAN-GP, with augmentation; what is drawn is drawn for the whole batch."""
     processes = Processes()
     generator = torch.Generator().manual_seed(0)
     real, fake = torch.randn(2, 3, 8, 3, 8, 8, generator=generator)
     torch.manual_seed(1)
     net = PatchGAN(PatchGANConfig(hidden=4, layers=1))
-    trainer = DiscriminatorTrainer(net, DiscriminatorTraining(learning_rate=1e-2), processes)
-    share = slice(processes.rank, None, processes.count)
+    training = DiscriminatorTraining(learning_rate=1e-2, shift=1, drop=0.1)
+    trainer = DiscriminatorTrainer(net, training, processes)
     rows = []
-    draw = torch.rand
     for step in range(3 if steps == 9 else 0):
-        between = draw(8, 1, 1, 1, generator=generator)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "rand", lambda *a, **k: between[share])  # noqa: B023
-            losses = trainer.update(real[step][share], fake[step][share])
+        losses = trainer.update(processes.mine(real[step]), processes.mine(fake[step]))
         rows.append(processes.mean(losses))
     if steps != 9:
         checkpoint.write_bytes(b"")

@@ -12,6 +12,7 @@ teacher-forced pass, which has a gradient.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -186,10 +187,28 @@ class Cache:
         return torch.addmm(bias, F.relu(h), weight).unflatten(0, shape)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A generator that ``count`` processes share, each of which samples as many canvases: every
+    one draws the noise of them all and takes the part with its ``index``. Together they write
+    what one process would."""
+
+    generator: torch.Generator
+    index: int
+    count: int
+
+
 def gumbel(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None = None
+    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | Part | None = None
 ) -> Tensor:
-    """Standard Gumbel noise: ``argmax(logits + noise)`` is a draw from ``softmax(logits)``."""
+    """Standard Gumbel noise: ``argmax(logits + noise)`` is a draw from ``softmax(logits)``.
+
+    Of a shared generator, the shape is (columns, B, num_codes).
+    """
+    if isinstance(generator, Part):
+        columns, batch, *codes = shape
+        whole = gumbel((columns, batch * generator.count, *codes), like, generator.generator)
+        return whole[:, generator.index * batch : (generator.index + 1) * batch]
     return like.new_empty(shape).exponential_(generator=generator).log_().neg_()
 
 
@@ -199,7 +218,7 @@ def fill(
     codes: Tensor,
     condition: Tensor | None,
     temperature: float,
-    generator: torch.Generator | None,
+    generator: torch.Generator | Part | None,
 ) -> None:
     """Write the EMPTY cells of ``codes`` (B, h, w) in place. See :meth:`PixelCNN.sample`."""
     batch, rows, columns = codes.shape
