@@ -8,6 +8,7 @@ from importlib import import_module
 
 BENCHMARKS = {
     "oracles": "the oracle experiments before any RL: entropies and both divergences",
+    "recipes": "settings of the RAL loop against more maximum likelihood, where truth is known",
     "sampling": "how fast codes are sampled: ours, the naive way, what the machine can do",
     "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
 }

@@ -27,7 +27,7 @@ import ral_env
 from agents import mle, reinforce
 from agents.training import Training
 from benchmarks import metrics, plots
-from ral_env.bundle import Bundle
+from ral_env.bundle import Bundle, load
 from ral_env.nets import PixelCNN, joint
 from ral_env.picture import to_bytes
 
@@ -141,6 +141,7 @@ class Arm:
     seconds: float
     seed: int
     preset: str = "small"
+    bundle: str | None = None  # another than the environment's own
 
 
 def train_arm(arm: Arm) -> tuple[list[dict[str, np.ndarray]], float, list[dict[str, float]]]:
@@ -150,7 +151,7 @@ def train_arm(arm: Arm) -> tuple[list[dict[str, np.ndarray]], float, list[dict[s
     from a second thread.
     """
     torch.set_num_threads(1)
-    bundle = load_bundle(arm.env)
+    bundle = load(arm.bundle) if arm.bundle else load_bundle(arm.env)
     layout = bundle.layout
     train, validation = (mle.as_grids(layout, bundle.split(s)) for s in ("train", "validation"))
     if arm.label == CONTINUED:
@@ -181,6 +182,7 @@ def train_arm(arm: Arm) -> tuple[list[dict[str, np.ndarray]], float, list[dict[s
         config = dataclasses.replace(
             reinforce.PRESETS[arm.preset],
             env=arm.env,
+            bundle=arm.bundle,
             reward_source="discriminator" if arm.label == RAL else "constant",
             seconds=arm.seconds,
             iterations=10**9,
