@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = {
+    "learning": "where an iteration of learning spends its time: the RAL loop, and PPO",
     "oracles": "the oracle experiments before any RL: entropies and both divergences",
     "recipes": "settings of the RAL loop against more maximum likelihood, where truth is known",
     "sampling": "how fast codes are sampled: ours, the naive way, what the machine can do",

@@ -1,0 +1,145 @@
+"""Where an iteration of learning spends its time: the RAL loop, and PPO with our policy and buffer.
+
+    ral bench learning                                       # both tables, one CPU thread
+    ral bench learning --part loop --envs '["RALCelebA128-v0"]' --device cuda
+
+*Loop*: one iteration of REINFORCE, for full and for partial generation (the paper's Table 11 has
+102 s and 61 s, a ratio of 0.60). *PPO*: the same policy and the same figures in
+Stable-Baselines3, with the cache and the buffer of whole episodes, and without either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+
+from agents import reinforce
+from benchmarks.demo import load_bundle
+from benchmarks.plots import markdown_table
+from ral_env import StandInWarning
+
+# environment: an episode's reset, decoding and scores; scoring: what the normaliser and the AUC need.
+PARTS = ("sampling", "environment", "discriminator", "scoring", "learning")
+
+
+def loop(env: str, start: str, batch: int, iterations: int, device: str) -> dict[str, float]:
+    """Mean seconds of an iteration, ``whole`` and by part, and ``cells`` sampled in it.
+
+    The discriminator is updated once on each batch that the policy has just written, so that an
+    iteration samples once; there is no MLE term, as in the paper. Two iterations warm up.
+    """
+    config = dataclasses.replace(
+        reinforce.PRESETS["small"], env=env, start=start, batch=batch, device=device, warmup=0,
+        iterations=iterations + 2, discriminator_updates=1, fake_pool=1, gate_auc=0.0, mle_weight=0.0,
+        discriminator_input=load_bundle(env).discriminator_input,
+    )  # fmt: skip
+    ends: list[float] = []
+
+    def watch(_: int, __: Any) -> dict[str, float]:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        ends.append(time.perf_counter())
+        return {}
+
+    rows = reinforce.train(config, progress=False, watch=watch, watch_every=1).history[2:]
+    found = {part: sum(row[f"seconds_{part}"] for row in rows) / iterations for part in PARTS}
+    return {"whole": (ends[-1] - ends[1]) / iterations, **found}
+
+
+def loops(envs: Sequence[str], batch: int, iterations: int, device: str) -> list[dict[str, str]]:
+    """Rows of full and partial generation for each id."""
+    table = []
+    for env in envs:
+        full = loop(env, "full", batch, iterations, device)
+        partial = loop(env, "partial", batch, 3 * iterations, device)  # its rows are drawn
+        for start, found in ("full", full), ("partial", partial):
+            whole = found["whole"]
+            row = {"id": env, "start": start, "ms an iteration": f"{whole * 1e3:.0f}"}
+            row |= {part: f"{found[part] / whole:.0%}" for part in PARTS}
+            row["the rest"] = f"{1 - sum(found[part] for part in PARTS) / whole:.1%}"
+            row["ratio to full"] = f"{whole / full['whole']:.2f}"
+            table.append(row)
+            print(row, flush=True)
+    return table
+
+
+def ppo(env: str, canvases: int, fast: bool) -> tuple[float, float]:
+    """Seconds of collecting one rollout, and of one epoch of learning from it."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.buffers import RolloutBuffer
+    from stable_baselines3.common.logger import configure
+
+    from agents.sb3 import PixelCNNPolicy, defaults, make_vec_env
+
+    envs = make_vec_env(env, canvases, seed=0)
+    settings = defaults(PPO, envs, n_epochs=1)
+    if not fast:
+        settings["rollout_buffer_class"] = RolloutBuffer
+    model = PPO(PixelCNNPolicy, envs, seed=0, **settings)
+    model.set_logger(configure(None, []))
+    model.policy.use_cache = fast  # type: ignore[union-attr]
+    _, callback = model._setup_learn(1)
+    start = time.perf_counter()
+    model.collect_rollouts(envs, callback, model.rollout_buffer, model.n_steps)
+    collected = time.perf_counter()
+    model.train()
+    return collected - start, time.perf_counter() - collected
+
+
+def command(
+    part: Literal["loop", "ppo", "both"] = "both",
+    envs: Sequence[str] = ("RALDigits-v0", "RALOracle16-v0", "RALCelebA128-v0"),
+    batch: int = 16,
+    iterations: int = 10,
+    ppo_env: str = "RALOracle16-v0",
+    canvases: int = 8,
+    device: str = "cpu",
+    threads: int = 1,
+) -> None:
+    """Time an iteration of learning, part by part.
+
+    Args:
+        part: which table.
+        envs: ids of the loop's table.
+        batch: canvases of an iteration of the loop.
+        iterations: that are averaged over.
+        ppo_env: id that PPO learns on.
+        canvases: of PPO's rollout.
+        device: cpu or cuda, of the loop.
+        threads: of torch, on the CPU.
+    """
+    torch.set_num_threads(threads)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StandInWarning)
+        if part != "ppo":
+            print(f"The RAL loop, batch {batch}, {where}\n")
+            rows = loops(envs, batch, iterations, device)
+            print("\n" + markdown_table(rows, list(rows[0])) + "\n")
+        if part != "loop":
+            print(f"PPO on {ppo_env}, {canvases} canvases, one rollout and one epoch, CPU\n")
+            ours, naive = (ppo(ppo_env, canvases, fast) for fast in (True, False))
+            rows = [
+                {"policy and buffer": name, "collect s": f"{a:.3f}", "learn s": f"{b:.3f}",
+                 "both s": f"{a + b:.3f}", "times slower": f"{(a + b) / sum(ours):.1f}"}
+                for name, (a, b) in {
+                    "cached policy, whole episodes": ours,
+                    "no cache, SB3's own buffer": naive,
+                }.items()
+            ]  # fmt: skip
+            print(markdown_table(rows, list(rows[0])))
+
+
+def main(argv: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(command, args=argv, prog="ral bench learning", as_positional=False)
+
+
+if __name__ == "__main__":
+    main()
