@@ -23,7 +23,7 @@ from benchmarks.demo import load_bundle
 from benchmarks.plots import markdown_table
 from ral_env import StandInWarning
 
-# environment: an episode's reset, decoding and scores; scoring: what the normaliser and the AUC need.
+# environment: an episode's reset, decoding and scores; scoring: for the normaliser and the AUC.
 PARTS = ("sampling", "environment", "discriminator", "scoring", "learning")
 
 
@@ -35,7 +35,8 @@ def loop(env: str, start: str, batch: int, iterations: int, device: str) -> dict
     """
     config = dataclasses.replace(
         reinforce.PRESETS["small"], env=env, start=start, batch=batch, device=device, warmup=0,
-        iterations=iterations + 2, discriminator_updates=1, fake_pool=1, gate_auc=0.0, mle_weight=0.0,
+        iterations=iterations + 2, discriminator_updates=1, fake_pool=1, gate_auc=0.0,
+        mle_weight=0.0,
         discriminator_input=load_bundle(env).discriminator_input,
     )  # fmt: skip
     ends: list[float] = []
