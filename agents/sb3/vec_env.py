@@ -1,29 +1,18 @@
-"""Stable-Baselines3 on our environments: a native VecEnv, and features of codes for its policies.
-
-    from stable_baselines3 import PPO
-    from agents.sb3 import CodeEmbeddingExtractor, make_vec_env
-
-    envs = make_vec_env("RALFaces32-v0", 64, reward="rowwise")
-    model = PPO("MlpPolicy", envs, n_steps=64, gamma=1.0,
-                policy_kwargs={"features_extractor_class": CodeEmbeddingExtractor})
-
-Returns are sums of a canvas's scores, so gamma is 1, and n_steps a multiple of its codes.
-"""
+"""Our environments as Stable-Baselines3's: a native VecEnv over the vector environment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
-from torch import Tensor, nn
 
 import ral_env  # noqa: F401  registers the ids
+from ral_env import starts
 from ral_env.vector import LatentCanvasVectorEnv
 
 
@@ -35,24 +24,41 @@ class LatentCanvasVecEnv(VecEnv):
 
     Args:
         envs: with ``autoreset_mode="same_step"``, which is SB3's convention.
+        rows: rows that every episode starts with, in place of drawing them anew for each: what
+            lets partial episodes (``start="continue"``, ``"scratch"``, ``"partial"``) all have
+            one length.
 
     Raises:
-        ValueError: if it resets otherwise.
+        ValueError: if it resets otherwise, or, from ``reset``, if no start has so many rows.
     """
 
-    def __init__(self, envs: LatentCanvasVectorEnv):
+    def __init__(self, envs: LatentCanvasVectorEnv, rows: int | None = None):
         if envs.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"autoreset_mode is {envs.autoreset_mode}, expected 'same_step': SB3 is given the "
                 "first observation of the next episode in the step that ends one"
             )
         self.envs = envs  # before the base class, which asks for the render mode
+        self.rows = rows
         self._actions: Any = None
+        self._observations = np.zeros((0, envs.layout.length), np.int16)
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.metadata = envs.metadata
 
+    @property
+    def episode_length(self) -> int | None:
+        """Codes that every episode writes; None if episodes differ in that."""
+        layout, start = self.envs.layout, self.envs.start
+        lengths = set()
+        for mode in ("continue", "scratch") if start == "partial" else (start,):
+            allowed = starts.row_range(layout, mode, self.envs.min_rows)
+            for rows in allowed if self.rows is None or mode == "full" else [self.rows]:
+                head = int(layout.head(rows).sum())
+                lengths.add(layout.length - head if mode == "continue" else head)
+        return lengths.pop() if len(lengths) == 1 else None
+
     def reset(self) -> np.ndarray:
-        options: dict[str, Any] = {}
+        options = self._start_options()
         if any(self._options):
             if any(given != self._options[0] for given in self._options):
                 raise ValueError(
@@ -65,7 +71,11 @@ class LatentCanvasVecEnv(VecEnv):
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
+        self._observations = observations
         return observations
+
+    def _start_options(self) -> dict[str, Any]:
+        return {} if self.rows is None else {"rows": self.rows}
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
@@ -78,7 +88,30 @@ class LatentCanvasVecEnv(VecEnv):
             infos[i] = {key: final[key][i] for key in final if not key.startswith("_")}
             infos[i]["terminal_observation"] = info["final_obs"][i]
             infos[i]["TimeLimit.truncated"] = False
+        if terminated.any() and (options := self._start_options()):
+            # The environment has begun episodes with rows of its own choice: begin them again.
+            observations, _ = self.envs.reset(options={**options, "reset_mask": terminated})
+        self._observations = observations
         return observations, rewards.astype(np.float32), terminated, infos
+
+    def action_masks(self) -> np.ndarray:
+        """Which codes the real grids of the next cell's level hold: bool (num_envs, num_codes).
+
+        What sb3-contrib's MaskablePPO asks for; all other codes never look real.
+        """
+        cells = (self._observations == self.envs.layout.empty).argmax(1)
+        ends = [cells_of.stop for cells_of in self.envs.layout.slices]
+        return self._held[np.searchsorted(ends, cells, side="right")]
+
+    @cached_property
+    def _held(self) -> np.ndarray:
+        """Which codes the train split's grids of each level hold: bool (levels, num_codes)."""
+        layout, real = self.envs.layout, self.envs.bundle.split("train")
+        held = np.zeros((len(layout.levels), layout.num_codes), bool)
+        for first in range(0, len(real), 4096):  # a memory map that may not fit into memory
+            for level, cells in enumerate(layout.slices):
+                held[level, np.unique(real[first : first + 4096, cells])] = True
+        return held
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         frames = self.envs.render()
@@ -88,7 +121,8 @@ class LatentCanvasVecEnv(VecEnv):
         self.envs.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [getattr(self.envs, attr_name)] * len(list(self._get_indices(indices)))
+        source = self if attr_name == "action_masks" else self.envs
+        return [getattr(source, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Set an attribute for all canvases; some alone cannot have another.
@@ -103,7 +137,12 @@ class LatentCanvasVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method once, for all canvases together; what it returns stands for each."""
+        """Call a method once, for all canvases together; what it returns stands for each.
+
+        But of ``action_masks`` each canvas gets its own.
+        """
+        if method_name == "action_masks":
+            return list(self.action_masks()[list(self._get_indices(indices))])
         found = getattr(self.envs, method_name)(*method_args, **method_kwargs)
         return [found] * len(list(self._get_indices(indices)))
 
@@ -112,45 +151,37 @@ class LatentCanvasVecEnv(VecEnv):
 
 
 def make_vec_env(
-    env: str, n_envs: int = 16, seed: int | None = None, **arguments: Any
+    env: str,
+    n_envs: int = 16,
+    seed: int | None = None,
+    rows: int | None = None,
+    **arguments: Any,
 ) -> VecMonitor:
     """Environments for SB3, with a monitor, without which SB3 logs no returns.
 
     Args:
         env: an id, such as ``RALFaces32-v0``.
         seed: canvas i starts with seed + i.
+        rows: that every episode starts with; see :class:`LatentCanvasVecEnv`.
         arguments: of the environment: ``reward``, ``start``, ``bundle``, ...
     """
     envs: Any = gym.make_vec(env, num_envs=n_envs, autoreset_mode="same_step", **arguments)
-    adapted = LatentCanvasVecEnv(envs.unwrapped)
+    adapted = LatentCanvasVecEnv(envs.unwrapped, rows)
     if seed is not None:
         adapted.seed(seed)
     return VecMonitor(adapted)
 
 
-class CodeEmbeddingExtractor(BaseFeaturesExtractor):
-    """Features of a canvas for SB3's own policies, which would take codes for magnitudes.
+def vector_env(envs: Any) -> LatentCanvasVecEnv:
+    """Our adapter beneath SB3's wrappers.
 
-    Each cell's code, EMPTY and OUTSIDE included, is embedded and given its place; a linear layer
-    sees all cells.
-
-    Args:
-        observation_space: of one of our environments.
-        features_dim: of the features.
-        embedding_dim: of a cell.
+    Raises:
+        ValueError: if it is not there.
     """
-
-    def __init__(
-        self, observation_space: gym.spaces.Box, features_dim: int = 256, embedding_dim: int = 16
-    ):
-        super().__init__(observation_space, features_dim)
-        (length,) = observation_space.shape
-        codes = int(observation_space.high.max()) + 1
-        self.embedding = nn.Embedding(codes, embedding_dim)
-        self.place = nn.Parameter(0.1 * torch.randn(length, embedding_dim))
-        self.whole = nn.Sequential(nn.Linear(length * embedding_dim, features_dim), nn.ReLU())
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Canvases (B, length), of any dtype, to (B, features_dim)."""
-        cells = self.embedding(observations.long()) + self.place  # (B, length, embedding_dim)
-        return self.whole(cells.flatten(1))
+    found = getattr(envs, "unwrapped", None)
+    if not isinstance(found, LatentCanvasVecEnv):
+        raise ValueError(
+            f"the environments are {type(found or envs).__name__}, expected those of "
+            'agents.sb3.make_vec_env("RALFaces32-v0", 16)'
+        )
+    return found

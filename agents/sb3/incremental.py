@@ -1,0 +1,117 @@
+"""Features of the next cell, kept from one step of collection to the next where that is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ral_env.layout import CodeLayout
+from ral_env.nets import PixelCNN
+from ral_env.nets.cache import Cache
+
+
+class StepCache:
+    """Verified memoisation of an incremental evaluation.
+
+    SB3 shows a policy one whole canvas after the other and says nothing of how they follow. What
+    is kept is used only if the new canvases are the last ones, or those with exactly one code more
+    in the first EMPTY cell, and the weights are the same tensors, in place and version. Otherwise
+    it begins anew from the codes that are there. (Writing through ``parameter.data`` in place is
+    the one change that torch does not count: call :meth:`clear` then.)
+
+    Args:
+        priors: one a level, top first.
+        layout: of their codes.
+    """
+
+    def __init__(self, priors: Sequence[PixelCNN], layout: CodeLayout):
+        self.priors = priors
+        self.layout = layout
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget."""
+        self._cache: Cache | None = None
+        self._canvas: Tensor | None = None
+        self._features: Tensor | None = None
+        self._weights: list[tuple[Tensor, Tensor, int]] = []
+        self._level = self._cell = 0
+
+    @torch.inference_mode()
+    def features(self, canvas: Tensor) -> tuple[int, Tensor] | None:
+        """Level of each canvas's first EMPTY cell, and its features (B, C).
+
+        None where canvases are not in lockstep: of several heights, or to be written at several
+        cells.
+
+        Args:
+            canvas: int64 (B, length), each with an EMPTY cell, all before it are codes.
+        """
+        cells = (canvas == self.layout.empty).int().argmax(1)
+        heights = self.layout.heights(canvas)
+        cell = int(cells[0])
+        if (cells != cell).any() or (heights != heights[0]).any():
+            return None
+        if not self._goes_on(canvas, cell):
+            self._begin(canvas, cell, int(heights[0]))
+        assert self._features is not None
+        return self._level, self._features
+
+    @torch.inference_mode()
+    def logits(self) -> Tensor:
+        """What the last features read out to: (B, num_codes)."""
+        assert self._cache is not None and self._features is not None
+        return self._cache.readout(self._features[:, None])[:, 0]
+
+    def _goes_on(self, canvas: Tensor, cell: int) -> bool:
+        """Whether ``canvas`` is the last one or its successor; if so, go there."""
+        before = self._canvas
+        if before is None or before.shape != canvas.shape or not self._same_weights():
+            return False
+        if torch.equal(canvas, before):
+            return True
+        cells = self.layout.slices[self._level]
+        if cell != self._cell + 1 or cell >= cells.stop:
+            return False
+        new = canvas[:, self._cell]
+        before = before.clone()
+        before[:, self._cell] = new
+        if not torch.equal(canvas, before) or bool((new >= self.layout.num_codes).any()):
+            return False
+        assert self._cache is not None
+        columns = self.layout.levels[self._level][1]
+        column = (cell - cells.start) % columns
+        if column == 0:
+            self._cache.next_row(canvas[:, cell - columns : cell])
+        left = canvas[:, cell - 1 : cell] if column else None
+        self._keep(canvas, cell, self._cache.hidden(left, column))
+        return True
+
+    def _begin(self, canvas: Tensor, cell: int, rows: int) -> None:
+        level = next(i for i, cells in enumerate(self.layout.slices) if cell < cells.stop)
+        net, grids = self.priors[level], self.layout.unflatten(canvas, rows)
+        grid = grids[level]
+        row, column = divmod(cell - self.layout.slices[level].start, grid.shape[2])
+        context = net.context(grids[level - 1] if level else None, grid.shape[1])
+        cache = self._cache = Cache(net, len(canvas), context)
+        for done in range(row):
+            cache.next_row(grid[:, done - 1] if done else None)
+            cache.feed(grid[:, done])
+        cache.next_row(grid[:, row - 1] if row else None)
+        left = grid[:, row, :column] if column else None
+        self._level = level
+        # An alias keeps the memory taken: no new weights can turn up at the same place.
+        self._weights = [(p, p.detach(), p._version) for p in net.parameters()]
+        self._keep(canvas, cell, cache.hidden(left, 0, column + 1))
+
+    def _keep(self, canvas: Tensor, cell: int, hidden: Tensor) -> None:
+        self._canvas, self._cell, self._features = canvas.clone(), cell, hidden[:, -1]
+
+    def _same_weights(self) -> bool:
+        parameters = list(self.priors[self._level].parameters())
+        return len(parameters) == len(self._weights) and all(
+            p is kept and p.data_ptr() == alias.data_ptr() and p._version == version
+            for p, (kept, alias, version) in zip(parameters, self._weights, strict=True)
+        )

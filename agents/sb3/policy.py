@@ -1,0 +1,377 @@
+"""The priors as an SB3 actor-critic policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+
+from agents.sb3.incremental import StepCache
+from ral_env import bundle as bundles
+from ral_env.layout import CodeLayout
+from ral_env.nets import PixelCNN, PixelCNNConfig
+
+
+class InitialPrior:
+    """The priors that a policy begins with, to be named in ``policy_kwargs``.
+
+    Pickled it is empty: a saved model brings its own weights, holds no second copy of the prior,
+    and needs no bundle to be loaded.
+
+    Args:
+        priors: one a level, top first.
+    """
+
+    def __init__(self, priors: Sequence[PixelCNN] = ()):
+        self.priors = tuple(priors)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return InitialPrior, ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> InitialPrior:
+        return self
+
+
+class _Cells(NamedTuple):
+    """Features of the cells asked for, level by level: (N, C) each, ``order`` sorts them."""
+
+    levels: list[int]
+    features: list[Tensor]
+    order: Tensor | None
+
+    def joined(self, parts: list[Tensor]) -> Tensor:
+        whole = torch.cat(parts)
+        return whole if self.order is None else whole[self.order]
+
+
+class PixelCNNPolicy(ActorCriticPolicy):
+    """Actor-critic around a bundle's priors: all levels are one policy, the coarsest first.
+
+    Observations are canvases (B, length), of any dtype. In *steps*, as the environment shows them,
+    each canvas asks for its first EMPTY cell: N = B. In *episodes*, as :class:`EpisodeBuffer`
+    gives them, a canvas is finished and the codes that the episode wrote are raised by
+    ``num_codes + 2``; it asks for all of those, in the order of writing, episode after episode:
+    N = episodes * steps, from one teacher-forced pass. Values are (N, 1), log-probs and entropies
+    (N,). Canvases may differ in height and in what they start with.
+
+    The critic reads the actor's features of the cell to be written, which depend on earlier cells
+    alone: V is a function of the state. Its last layer starts at zero, so that V = 0 at first.
+
+    Dropout is always off, whatever SB3 sets: the policy that learns is the one that acts. While
+    gradients are off, steps are evaluated incrementally (see :class:`StepCache`); ``use_cache =
+    False`` switches that off.
+
+    Args:
+        observation_space, action_space: of one of our environments.
+        lr_schedule: learning rate as a function of the remaining progress, 1 to 0.
+        configs: of each level's prior, top first.
+        prior: weights to begin with; None leaves random ones.
+        value_hidden: units of the critic's hidden layer.
+        detach_value: keep the value loss from moving the actor's features.
+        use_sde: not for codes: must be False.
+        optimizer_class, optimizer_kwargs: as SB3 has them.
+
+    Raises:
+        ValueError: if spaces, configs and priors do not fit each other, or an observation is no
+            canvas.
+    """
+
+    use_cache = True
+
+    def __init__(
+        self,
+        observation_space: gym.spaces.Space,
+        action_space: gym.spaces.Space,
+        lr_schedule: Any,
+        configs: Sequence[PixelCNNConfig] = (),
+        prior: InitialPrior | None = None,
+        value_hidden: int = 64,
+        detach_value: bool = True,
+        use_sde: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ):
+        if use_sde:
+            raise ValueError(
+                "use_sde=True is for continuous actions, expected False: codes are not"
+            )
+        if not configs or not all(isinstance(config, PixelCNNConfig) for config in configs):
+            raise ValueError(
+                f"configs={configs!r}, expected a PixelCNNConfig for each level, such as "
+                "[prior.config for prior in bundle.priors]; agents.sb3.defaults gives them"
+            )
+        # Before the base class, which builds the nets.
+        self.configs = tuple(configs)
+        self.layout = CodeLayout(tuple(c.grid for c in configs), configs[0].num_codes)
+        self.value_hidden = value_hidden
+        self.detach_value = detach_value
+        self._check_spaces(observation_space, action_space)
+        self._step_cache: StepCache | None = None
+        self._warned = False
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[],
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+        if prior is not None and prior.priors:
+            self.load_prior(prior.priors)
+
+    def _check_spaces(self, observations: gym.spaces.Space, actions: gym.spaces.Space) -> None:
+        layout = self.layout
+        fits = (
+            isinstance(observations, gym.spaces.Box)
+            and isinstance(actions, gym.spaces.Discrete)
+            and observations.shape == (layout.length,)
+            and observations.high.max() == layout.outside
+            and actions.n == layout.num_codes
+        )
+        if not fits:
+            raise ValueError(
+                f"the environment has {observations} and {actions}, but priors of {layout} expect "
+                f"canvases of {layout.length} cells up to {layout.outside} and {layout.num_codes} "
+                "codes: take both from one bundle, and leave observations unwrapped"
+            )
+
+    def _build(self, lr_schedule: Any) -> None:
+        self.priors = nn.ModuleList(PixelCNN(config) for config in self.configs)
+        # TRPO knows by "value" in a parameter's name that it is the critic's.
+        self.value_net = nn.ModuleList(self._value_head(c.hidden) for c in self.configs)
+        self.priors.eval()
+        self.optimizer = self.optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def _value_head(self, features: int) -> nn.Sequential:
+        last = nn.Linear(self.value_hidden, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        # The features' scale is the actor's affair: the critic sees them normalised.
+        return nn.Sequential(
+            nn.LayerNorm(features), nn.Linear(features, self.value_hidden), nn.Tanh(), last
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,
+            "configs": self.configs,
+            "value_hidden": self.value_hidden,
+            "detach_value": self.detach_value,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_step_cache": None}
+
+    # --- weights ---
+
+    def load_prior(
+        self, source: str | os.PathLike[str] | bundles.Bundle | Sequence[PixelCNN]
+    ) -> None:
+        """Copy the weights of a bundle's priors; the critic stays as it is.
+
+        Args:
+            source: name or path of a bundle, a loaded one, or its priors, one a level, top first.
+
+        Raises:
+            ValueError: if there are not as many priors as levels, or one has other sizes.
+        """
+        if isinstance(source, str | os.PathLike):
+            source = bundles.load(source)
+        priors = source.priors if isinstance(source, bundles.Bundle) else source
+        check_priors(priors)
+        if len(priors) != len(self.configs):
+            raise ValueError(f"{len(priors)} priors, expected {len(self.configs)}: one a level")
+        for level, (own, other) in enumerate(zip(self.configs, priors, strict=True)):
+            if dataclasses.replace(other.config, dropout=own.dropout) != own:
+                raise ValueError(
+                    f"the prior of level {level} is {other.config}, expected {own}: build the "
+                    "policy with the configs of the priors that it is to hold"
+                )
+            self.priors[level].load_state_dict(other.state_dict())
+
+    def freeze_prior(self, frozen: bool) -> None:
+        """Let only the critic learn, or both again."""
+        self.priors.requires_grad_(not frozen)
+
+    def frozen_copy(self) -> PixelCNNPolicy:
+        """This policy's priors as they are now, for reference: nothing in it learns."""
+        copy = type(self)(**self._get_constructor_parameters())
+        copy.load_prior(list(self.priors))  # type: ignore[arg-type]
+        return copy.to(self.device).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> PixelCNNPolicy:
+        super().train(mode)
+        self.priors.eval()
+        if mode and self._step_cache is not None:
+            self._step_cache.clear()
+        return self
+
+    # --- canvases to features, logits, values ---
+
+    def _read(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Canvases, int64 (B, length), and which of their cells are asked for, bool."""
+        layout, canvas = self.layout, obs.long()
+        if obs.is_floating_point() and not torch.equal(canvas.to(obs.dtype), obs):
+            raise ValueError(
+                "observations are not whole numbers: VecNormalize(norm_obs=True) destroys codes, "
+                "expected norm_obs=False"
+            )
+        if canvas.shape[1:] != (layout.length,) or not (
+            0 <= int(canvas.min()) <= int(canvas.max()) < 2 * layout.num_codes + 2
+        ):
+            raise ValueError(
+                f"observations {tuple(canvas.shape)} hold {int(canvas.min())} to "
+                f"{int(canvas.max())}, expected (B, {layout.length}) of codes, "
+                f"{layout.empty} (EMPTY) and {layout.outside} (OUTSIDE)"
+            )
+        written, empty = canvas > layout.outside, canvas == layout.empty
+        if not written.any():
+            cell = empty.int().argmax(1, keepdim=True)
+            wanted = torch.zeros_like(empty).scatter_(1, cell, True)
+            if not (wanted & empty).any(1).all():
+                raise ValueError(
+                    "a canvas is finished: no cell is EMPTY, so there is no code to choose"
+                )
+            return canvas, wanted
+        if empty.any() or not written.any(1).all():
+            raise ValueError(
+                "canvases to be written and finished episodes are mixed, expected one or the other"
+            )
+        return torch.where(written, canvas - layout.outside - 1, canvas), written
+
+    def _forward(self, canvas: Tensor, wanted: Tensor) -> _Cells:
+        """One plain pass of each level, for each height that there is."""
+        layout = self.layout
+        codes = canvas.masked_fill(canvas == layout.empty, 0)  # never read: they come later
+        heights = layout.heights(canvas)
+        place = torch.arange(canvas.numel(), device=canvas.device).view_as(canvas)
+        levels, features, places = [], [], []
+        for rows in heights.unique().tolist():
+            grids, masks = layout.unflatten(codes, rows), layout.unflatten(wanted, rows)
+            at = layout.unflatten(place, rows)
+            for level, net in enumerate(self.priors):
+                which = ((heights == rows) & masks[level].flatten(1).any(1)).nonzero()[:, 0]
+                if not len(which):
+                    continue
+                condition = grids[level - 1][which] if level else None
+                mask = masks[level][which]
+                hidden = net.hidden(grids[level][which], condition)  # type: ignore[operator]
+                levels.append(level)
+                features.append(hidden[mask])
+                places.append(at[level][which][mask])
+        order = None if len(levels) == 1 else torch.cat(places).argsort()
+        return _Cells(levels, features, order)
+
+    def _incremental(self, canvas: Tensor) -> _Cells | None:
+        """The same for canvases in lockstep, from the last step's state; None for others."""
+        if self._step_cache is None:
+            self._step_cache = StepCache(list(self.priors), self.layout)  # type: ignore[arg-type]
+        found = self._step_cache.features(canvas)
+        return None if found is None else _Cells([found[0]], [found[1]], None)
+
+    def _evaluate(
+        self, obs: Tensor, logits: bool = True, values: bool = True
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Logits (N, num_codes) and values (N, 1), those that are asked for."""
+        canvas, wanted = self._read(obs)
+        learning = torch.is_grad_enabled()
+        if not learning and self.use_cache and bool((canvas == self.layout.empty).any()):
+            cells = self._incremental(canvas)
+            if cells is not None:
+                assert self._step_cache is not None
+                return (
+                    self._step_cache.logits() if logits else None,
+                    self._values(cells) if values else None,
+                )
+        with torch.set_grad_enabled(learning and (logits or not self.detach_value)):
+            cells = self._forward(canvas, wanted)
+        return self._logits(cells) if logits else None, self._values(cells) if values else None
+
+    def _logits(self, cells: _Cells) -> Tensor:
+        parts = [
+            self.priors[level].readout(features[None, None])[0, 0]  # type: ignore[operator]
+            for level, features in zip(cells.levels, cells.features, strict=True)
+        ]
+        return cells.joined(parts)
+
+    def _values(self, cells: _Cells) -> Tensor:
+        parts = [
+            self.value_net[level](features.detach() if self.detach_value else features)
+            for level, features in zip(cells.levels, cells.features, strict=True)
+        ]
+        return cells.joined(parts)
+
+    def _distribution(self, logits: Tensor | None) -> Distribution:
+        return self.action_dist.proba_distribution(action_logits=logits)  # type: ignore[call-arg]
+
+    # --- what SB3 calls ---
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes int64 (N,), values (N, 1) and the codes' log-probs (N,), in nats."""
+        logits, values = self._evaluate(obs)
+        distribution = self._distribution(logits)
+        codes = distribution.get_actions(deterministic=deterministic)
+        return codes, values, distribution.log_prob(codes)  # type: ignore[return-value]
+
+    def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values (N, 1), log-probs (N,) of ``actions`` (N,), entropies (N,), in nats."""
+        logits, values = self._evaluate(obs)
+        assert logits is not None and values is not None
+        if len(actions) != len(logits):
+            raise ValueError(
+                f"{len(actions)} actions for canvases that ask for {len(logits)} codes: take both "
+                "from one minibatch of the buffer, whole (no sub-sampling)"
+            )
+        distribution = self._distribution(logits)
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def get_distribution(self, obs: Any) -> Distribution:
+        """The distribution of the next codes, N of them."""
+        return self._distribution(self._evaluate(obs, values=False)[0])
+
+    def predict_values(self, obs: Any) -> Tensor:
+        """Values (N, 1)."""
+        values = self._evaluate(obs, logits=False)[1]
+        assert values is not None
+        return values
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        if deterministic and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "deterministic=True takes the likeliest code always: one and the same image from "
+                "each start, unlike anything the policy is trained to write. Give "
+                "deterministic=False, to SB3's evaluate_policy and EvalCallback too",
+                stacklevel=2,
+            )
+        return super()._predict(observation, deterministic)
+
+
+def check_priors(priors: Sequence[Any]) -> None:
+    """Refuse priors that are none of ours.
+
+    Raises:
+        ValueError: if there is none, or one is no PixelCNN.
+    """
+    names = [type(prior).__name__ for prior in priors]
+    if not priors or not all(isinstance(prior, PixelCNN) for prior in priors):
+        raise ValueError(
+            f"the priors are {names}, expected a PixelCNN for each level: a bundle of "
+            "`ral pretrain` has them"
+        )
