@@ -41,18 +41,18 @@ class EpisodeBuffer(RolloutBuffer):
         value: Tensor,
         log_prob: Tensor,
     ) -> None:
-        if self.pos == 0:
-            self._begin(obs)
         starts = np.asarray(episode_start, bool)
-        due = self.pos % self.length == 0
+        due = self.pos == 0 or self.pos % self.length == 0
         if (starts != due).any():
             raise ValueError(
                 f"step {self.pos} of the rollout {'begins' if starts.any() else 'does not begin'} "
-                f"an episode, but an EpisodeBuffer expects one every {self.length} steps from the "
-                'first on: give all episodes one length (start="full", or '
-                "make_vec_env(..., rows=...)), and go on after a rollout that was broken off with "
-                "learn(..., reset_num_timesteps=True), which resets the environments"
+                "an episode, but an EpisodeBuffer expects episodes of one length, the first begun "
+                'with the rollout: use start="full" or make_vec_env(..., rows=...), and after a '
+                "rollout that was broken off go on with learn(..., reset_num_timesteps=True), "
+                "which resets the environments"
             )
+        if self.pos == 0:
+            self._begin(obs)
         if due:
             self._check_lengths(obs)
             self.observations[self.pos // self.length] = obs

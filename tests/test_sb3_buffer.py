@@ -1,0 +1,171 @@
+"""Whole episodes in place of transitions: the same update, and refusals of what would not be."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import TRPO
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.sb3 import EpisodeBuffer, PixelCNNPolicy, defaults, make_vec_env
+from ral_env import bundle
+
+
+def envs_of(path, count: int = 4, **arguments: Any):
+    return make_vec_env("RALBundle-v0", count, seed=0, bundle=str(path), **arguments)
+
+
+def model_of(algorithm: Any, path, start: dict[str, Any] | None = None, **changes: Any):
+    envs = envs_of(path, **{"reward": "rowwise", **(start or {})})
+    return algorithm(PixelCNNPolicy, envs, seed=0, **defaults(algorithm, envs, **changes))
+
+
+class Watch(BaseCallback):
+    """Keeps each rollout as SB3 collected it."""
+
+    def __init__(self):
+        super().__init__()
+        self.rollouts: list[dict[str, np.ndarray]] = []
+        self._observations: list[np.ndarray] = []
+
+    def _on_rollout_start(self) -> None:
+        self._observations = []
+
+    def _on_step(self) -> bool:
+        self._observations.append(self.model._last_obs.copy())  # type: ignore[union-attr]
+        return True
+
+    def _on_rollout_end(self) -> None:
+        buffer = self.locals["rollout_buffer"]
+        names = ("actions", "values", "log_probs", "advantages", "returns", "episode_starts")
+        kept = {name: getattr(buffer, name).copy() for name in names}
+        self.rollouts.append(kept | {"observations": np.stack(self._observations)})
+
+
+@pytest.mark.parametrize("algorithm", [PPO, A2C])
+@pytest.mark.parametrize("name", ["tiny", "tiny_two"])
+def test_the_update_is_that_of_sb3s_own_buffer(request, algorithm, name):
+    path = request.getfixturevalue(name)
+    # Two episodes a rollout; those of two levels are short, or SB3's way takes long.
+    start = {} if name == "tiny" else {"start": "continue", "rows": 7}
+    length = 64 if name == "tiny" else 40
+    changes: dict[str, Any] = {"n_steps": 2 * length, "learning_rate": 3e-4}
+    if algorithm is PPO:
+        changes["n_epochs"] = 1
+    found = []
+    for kind in (EpisodeBuffer, RolloutBuffer):
+        model = model_of(algorithm, path, start, rollout_buffer_class=kind, **changes)
+        before = model.policy.parameters_to_vector()
+        model.learn(2 * length * 4 * 2)  # two rollouts
+        found.append(model.policy.parameters_to_vector())
+    ours, theirs = found
+    assert np.abs(ours - before).max() > 1e-4
+    assert np.abs(ours - theirs).max() < 1e-6
+
+
+def test_minibatches_are_whole_episodes_in_the_order_drawn(tiny, monkeypatch):
+    model = model_of(PPO, tiny, n_steps=128)
+    watch = Watch()
+    order = np.array([5, 2, 7, 0, 1, 6, 4, 3])
+    monkeypatch.setattr(model, "train", lambda: None)
+    model.learn(512, callback=watch)
+    buffer, was = model.rollout_buffer, watch.rollouts[0]
+    np_random = np.random.permutation
+    monkeypatch.setattr(np.random, "permutation", lambda n: order if n == 8 else np_random(n))
+    batches = list(buffer.get(192))
+    assert [len(batch.observations) for batch in batches] == [3, 3, 2]
+    policy = model.policy
+    for batch, episodes in zip(batches, np.split(order, [3, 6]), strict=True):
+        # Episode 2 * i + k is the k-th of canvas i: steps 64 k .. 64 k + 63.
+        at = [(slice(64 * (e % 2), 64 * (e % 2) + 64), e // 2) for e in episodes]
+
+        def steps(name: str, at=at) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate([was[name][where] for where in at]))
+
+        assert torch.equal(batch.actions, steps("actions").float())
+        assert torch.equal(batch.old_values, steps("values"))
+        assert torch.equal(batch.advantages, steps("advantages"))
+        assert torch.equal(batch.returns, steps("returns"))
+        actions = batch.actions.long().flatten()
+        values, log_prob, _ = policy.evaluate_actions(batch.observations, actions)
+        assert log_prob.detach() == pytest.approx(batch.old_log_prob, abs=1e-5)
+        alone = policy.evaluate_actions(steps("observations"), actions)
+        loss, expected = (
+            (batch.advantages * p).mean() + (batch.returns - v.flatten()).square().mean()
+            for v, p in ((values, log_prob), alone[:2])
+        )
+        assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_only_starts_are_kept(tiny_two):
+    model = model_of(A2C, tiny_two)
+    model.learn(1)
+    assert model.rollout_buffer.observations.shape == (4, 320)
+
+
+@pytest.mark.parametrize("start", ["continue", "scratch", "partial"])
+def test_episodes_of_some_rows_are_learnt_from(tiny, start):
+    envs = envs_of(tiny, start=start, rows=4)
+    model = PPO(PixelCNNPolicy, envs, seed=0, **defaults(PPO, envs, n_steps=64, batch_size=128))
+    assert defaults(PPO, envs)["n_steps"] == 32
+    watch = Watch()
+    model.learn(64 * 4 * 3, callback=watch)
+    starts = np.concatenate([r["observations"][::32] for r in watch.rollouts])
+    assert ((starts == 16).sum(2) == 32).all()
+    assert set((starts == 17).sum(2).flatten()) <= {0, 32}
+
+
+def test_trpo_learns_from_episodes(tiny):
+    model = model_of(TRPO, tiny)
+    before = copy.deepcopy(model.policy.state_dict())
+    model.learn(512)
+    after = model.policy.state_dict()
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"priors", "value_net"}
+    assert 0 < model.logger.name_to_value["train/kl_divergence_loss"] < 1e-3
+
+
+# --- refusals ---
+
+
+def plain(path, start: dict[str, Any] | None = None, **changes: Any):
+    """A model whose settings nobody has checked."""
+    configs = [prior.config for prior in bundle.load(path).priors]
+    arguments = {"n_steps": 64, "batch_size": 64, "n_epochs": 1} | changes
+    return PPO(
+        PixelCNNPolicy,
+        envs_of(path, 2, **(start or {})),
+        rollout_buffer_class=EpisodeBuffer,
+        policy_kwargs={"configs": configs},
+        **arguments,
+    )
+
+
+def test_parts_of_episodes_are_refused(tiny):
+    with pytest.raises(ValueError, match="n_steps=96 is no multiple of the 64 codes"):
+        plain(tiny, n_steps=96, batch_size=192).learn(1)
+    with pytest.raises(ValueError, match="batch_size=32 is no multiple of the 64 codes"):
+        plain(tiny, batch_size=32).learn(1)
+
+
+def test_episodes_of_several_lengths_are_refused(tiny):
+    with pytest.raises(ValueError, match="expected one length"):
+        plain(tiny, {"start": "continue"}, n_steps=56 * 8, batch_size=56 * 8).learn(10_000)
+
+
+def test_a_rollout_that_begins_in_the_midst_of_an_episode_is_refused(tiny):
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 10
+
+    model = plain(tiny)
+    model.learn(128, callback=Stop())
+    with pytest.raises(ValueError, match="reset_num_timesteps=True"):
+        model.learn(128, reset_num_timesteps=False)
+    model.learn(128)
