@@ -10,6 +10,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.sb3 import CodeEmbeddingExtractor, LatentCanvasVecEnv, make_vec_env
+from ral_env.own import assemble
 from ral_env.vector import LatentCanvasVectorEnv
 
 
@@ -55,6 +56,48 @@ def test_reset_options_are_passed_on(tiny):
     envs.set_options([{"start": "full"}, {"start": "full"}, {"start": "partial"}])
     with pytest.raises(ValueError, match="differ between canvases"):
         envs.reset()
+
+
+@pytest.mark.parametrize("start", ["continue", "scratch", "partial"])
+def test_every_episode_starts_with_the_rows_asked_for(tiny_two, start):
+    envs = LatentCanvasVecEnv(
+        LatentCanvasVectorEnv(2, tiny_two, start=start, autoreset_mode="same_step"), rows=4
+    )
+    assert envs.episode_length == 160
+    envs.seed(0)
+    observations, modes = envs.reset(), set()
+    for step in range(160 * 6):
+        if step % 160 == 0:
+            assert ((observations == 16).sum(1) == 160).all()
+        observations, _, dones, infos = envs.step(np.zeros(2, int))
+        assert dones.all() == dones.any() == (step % 160 == 159)
+        modes |= {info["start"] for info in infos if info}
+    assert modes == ({"continue", "scratch"} if start == "partial" else {start})
+    envs.set_options({"start": "continue", "rows": 7})
+    assert (envs.reset() == 16).sum() == 2 * 40, "options replace them for one reset"
+
+
+def test_the_length_of_episodes_is_known_where_it_is_one(tiny, tiny_two):
+    assert adapted(tiny).episode_length == 64 and adapted(tiny_two).episode_length == 320
+    assert all(adapted(tiny, start=s).episode_length is None for s in ("continue", "partial"))
+    with pytest.raises(ValueError, match="rows from 1 to 7"):
+        make_vec_env("RALBundle-v0", 2, rows=8, bundle=str(tiny), start="continue").reset()
+
+
+def test_masks_tell_the_codes_of_real_grids_of_the_level(tiny_two):
+    envs = make_vec_env("RALBundle-v0", 3, seed=0, bundle=str(tiny_two))
+    loaded = envs.venv.envs.bundle
+    few = [np.minimum(codes, most) for codes, most in zip(loaded.codes, (4, 9), strict=True)]
+    own = assemble(codec=loaded.vqvae, discriminator=loaded.discriminator, codes=few, num_codes=16)
+    envs = make_vec_env("RALBundle-v0", 3, seed=0, bundle=own)
+    envs.reset()
+    assert envs.has_attr("action_masks")
+    for step in range(320):
+        masks = np.stack(envs.env_method("action_masks"))
+        assert masks.shape == (3, 16) and masks.dtype == bool
+        assert (masks == (np.arange(16) <= (4 if step < 64 else 9))).all()
+        envs.step(np.zeros(3, int))
+    assert np.stack(envs.env_method("action_masks", indices=[1])).sum() == 5, "the next episode"
 
 
 def test_another_autoreset_is_refused(tiny):

@@ -318,6 +318,9 @@ class DiscriminatorCallback(_EpisodeCallback):
 class SampleGrids(_EpisodeCallback):
     """Show finished canvases, decoded, in TensorBoard: ``samples``.
 
+    SB3 writes what is logged every ``log_interval`` rollouts: give ``learn(log_interval=1)`` to
+    A2C, whose own is 100.
+
     Args:
         every: rollouts between pictures; the first has one.
         count: canvases in a picture, of one height.
