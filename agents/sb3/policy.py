@@ -75,6 +75,8 @@ class PixelCNNPolicy(ActorCriticPolicy):
         configs: of each level's prior, top first.
         prior: weights to begin with; None leaves random ones.
         value_hidden: units of the critic's hidden layer.
+        value_rate: the critic's learning rate, in units of SB3's, which is the priors': they have
+            been trained, the critic has not.
         detach_value: keep the value loss from moving the actor's features.
         use_sde: not for codes: must be False.
         optimizer_class, optimizer_kwargs: as SB3 has them.
@@ -94,6 +96,7 @@ class PixelCNNPolicy(ActorCriticPolicy):
         configs: Sequence[PixelCNNConfig] = (),
         prior: InitialPrior | None = None,
         value_hidden: int = 64,
+        value_rate: float = 30.0,
         detach_value: bool = True,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
@@ -112,6 +115,7 @@ class PixelCNNPolicy(ActorCriticPolicy):
         self.configs = tuple(configs)
         self.layout = CodeLayout(tuple(c.grid for c in configs), configs[0].num_codes)
         self.value_hidden = value_hidden
+        self.value_rate = value_rate
         self.detach_value = detach_value
         self._check_spaces(observation_space, action_space)
         self._step_cache: StepCache | None = None
@@ -149,10 +153,23 @@ class PixelCNNPolicy(ActorCriticPolicy):
         self.value_net = nn.ModuleList(self._value_head(c.hidden) for c in self.configs)
         self.priors.eval()
         self.optimizer = self.optimizer_class(
-            self.parameters(),
+            [{"params": self.priors.parameters()}, {"params": self.value_net.parameters()}],
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
+        self._hasten_critic()
+
+    def _hasten_critic(self) -> None:
+        """SB3 gives all groups one learning rate: the critic's own holds while a step is taken."""
+
+        def times(factor: float) -> Any:
+            def hook(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+                optimizer.param_groups[1]["lr"] *= factor
+
+            return hook
+
+        self.optimizer.register_step_pre_hook(times(self.value_rate))
+        self.optimizer.register_step_post_hook(times(1 / self.value_rate))
 
     def _value_head(self, features: int) -> nn.Sequential:
         last = nn.Linear(self.value_hidden, 1)
@@ -170,6 +187,7 @@ class PixelCNNPolicy(ActorCriticPolicy):
             "lr_schedule": self._dummy_schedule,
             "configs": self.configs,
             "value_hidden": self.value_hidden,
+            "value_rate": self.value_rate,
             "detach_value": self.detach_value,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
@@ -177,6 +195,10 @@ class PixelCNNPolicy(ActorCriticPolicy):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_step_cache": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._hasten_critic()  # optimisers leave their hooks behind
 
     # --- weights ---
 
