@@ -714,7 +714,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.set_defaults(dataclasses.asdict(preset))
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    chosen = parser.instantiate_classes(arguments)
+    chosen = parser.instantiate(arguments)
     config = Config(**{f.name: chosen[f.name] for f in dataclasses.fields(Config)})
     out = arguments.out or f"runs/{config.env}-reinforce-{config.seed}"
     result = train(config, out, resume=arguments.resume)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
+from agents.metrics import frechet_distance
 from agents.mle import as_grids
 from agents.training import write_whole
 from ral_env import bundle as bundles
@@ -35,13 +36,19 @@ class Run:
         config: JSON-able settings.
         resume: whether it goes on with what is there.
         images_every: steps between sample grids.
+        formats: of SB3's logger, beside the progress.csv that :meth:`row` writes.
 
     Raises:
         ValueError: if there is a run already, or none to go on with.
     """
 
     def __init__(
-        self, out: Path | str, config: dict[str, Any], resume: bool = False, images_every: int = 50
+        self,
+        out: Path | str,
+        config: dict[str, Any],
+        resume: bool = False,
+        images_every: int = 50,
+        formats: Sequence[str] = ("tensorboard",),
     ):
         from stable_baselines3.common.logger import configure
 
@@ -58,7 +65,7 @@ class Run:
         write_whole(
             self.out / "config.json", lambda file: file.write_text(json.dumps(config, indent=2))
         )
-        self.logger = configure(str(self.out), ["tensorboard"])
+        self.logger = configure(str(self.out), list(formats))
         self.rows: list[Row] = []
 
     def row(self, row: Row) -> None:
@@ -162,47 +169,65 @@ def results(
     bundle: bundles.Bundle,
     policies: Sequence[Any],
     seed: int = 0,
-    count: int = 500,
+    count: int = 1000,
     grids: Sequence[Tensor] | None = None,
 ) -> Row:
-    """What a policy writes, judged by what does not learn; beside it, as ``prior_...``, the same
+    """What a policy writes, judged by what has not learnt; beside it, as ``prior_...``, the same
     of the bundle's MLE prior.
 
     Args:
         policies: one a level, top first; none where the policy is no prior.
         count: whole canvases to sample.
-        grids: what the policy has written, where there is nothing to sample from.
+        grids: what the policy has written, as many, where there is nothing to sample from.
 
     Returns:
-        ``score``, the mean normalised score by the bundle's own discriminator, which is what the
-        environment pays (real is high); ``diversity``; of priors ``test_nats``, the forward NLL on
-        held-out codes, and ``entropy``, in nats a canvas; with an oracle ``nll_oracle`` of samples
-        and ``reverse_kl``.
+        ``score``, the mean normalised score by the bundle's own discriminator (real is high; it
+        was trained against the MLE prior, and may like what is nothing like it); ``diversity``;
+        with a feature net ``fd``, the Fréchet distance of ``count`` samples to held-out real codes,
+        both decoded; of priors ``test_nats``, the forward NLL of held-out codes, and ``entropy``,
+        nats a canvas; with an oracle ``nll_oracle`` of the samples and ``reverse_kl``.
     """
+    layout = bundle.layout
+    test = as_grids(layout, bundle.split("test"))
+    real = _features(bundle, test) if bundle.features is not None else None
     found: Row = {}
     for prefix, nets in ("", policies), ("prior_", bundle.priors):
+        entropy = None
         if nets:
-            empty = [
-                torch.full((count, *level), bundle.layout.empty) for level in bundle.layout.levels
-            ]
-            written = joint.sample(nets, empty, generator=torch.Generator().manual_seed(seed))
-            test = as_grids(bundle.layout, bundle.split("test"))
+            generator = torch.Generator().manual_seed(seed)
+            empty = [torch.full((count, *level), layout.empty) for level in layout.levels]
+            parts = zip(*(grid.split(250) for grid in empty), strict=True)
+            drawn = [joint.sample(nets, part, generator=generator) for part in parts]
+            written = [torch.cat(level) for level in zip(*drawn, strict=True)]
             found[f"{prefix}test_nats"] = -joint.total_log_prob(nets, test).mean().item()
             entropy = -joint.total_log_prob(nets, written).mean().item()
             found[f"{prefix}entropy"] = entropy
         elif grids is not None and not prefix:
-            written, entropy = list(grids), None
+            written = list(grids)
         else:
             continue
-        shown = [represent(bundle.vqvae, part, bundle.discriminator_input)
-                 for part in zip(*(grid.split(64) for grid in written), strict=True)]  # fmt: skip
-        scores = torch.cat([single(normalise(bundle.discriminator(x), bundle.reward_scale))
-                            for x in shown])  # fmt: skip
-        found[f"{prefix}score"] = scores.mean().item()
+        scores = [
+            single(normalise(bundle.discriminator(shown), bundle.reward_scale))
+            for shown in _shown(bundle, written, bundle.discriminator_input)
+        ]
+        found[f"{prefix}score"] = torch.cat(scores).mean().item()
         found[f"{prefix}diversity"] = diversity(written)
+        if real is not None:
+            found[f"{prefix}fd"] = frechet_distance(real, _features(bundle, written))
         if bundle.oracles:
             nll = -joint.total_log_prob(bundle.oracles, written).mean().item()
             found[f"{prefix}nll_oracle"] = nll
             if entropy is not None:
                 found[f"{prefix}reverse_kl"] = nll - entropy
     return found
+
+
+def _shown(bundle: bundles.Bundle, grids: Sequence[Tensor], kind: str) -> Iterator[Tensor]:
+    parts = zip(*(grid.split(50) for grid in grids), strict=True)
+    return (represent(bundle.vqvae, part, kind) for part in parts)
+
+
+def _features(bundle: bundles.Bundle, grids: Sequence[Tensor]) -> Tensor:
+    """Of decoded codes: (N, F)."""
+    assert bundle.features is not None
+    return torch.cat([bundle.features.features(x) for x in _shown(bundle, grids, "image")])

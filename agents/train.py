@@ -10,14 +10,16 @@ ALGORITHMS = ("reinforce", "ppo", "a2c", "trpo", "maskable-ppo", "dqn")
 
 def main(argv: list[str] | None = None) -> int:
     """Train with the algorithm that ``--algo`` names; the other arguments are its own."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser("ral train", add_help=False, allow_abbrev=False)
     parser.add_argument("--algo", choices=ALGORITHMS, default="reinforce")
     chosen, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     if chosen.algo == "reinforce":
-        from agents.reinforce import main as train
-    else:
-        raise ValueError(f"--algo {chosen.algo} is still to come")
-    return train(rest)
+        from agents import reinforce
+
+        return reinforce.main(rest)
+    from agents.sb3 import train
+
+    return train.main(chosen.algo, rest)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 import ral_env
-from agents import mle, reinforce
+from agents import metrics, mle, reinforce
 from agents.training import Training
-from benchmarks import metrics, plots
+from benchmarks import plots
 from ral_env.bundle import Bundle, load
 from ral_env.nets import PixelCNN, joint
 from ral_env.picture import to_bytes

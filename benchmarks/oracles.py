@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 
+from agents.metrics import divergences
 from agents.mle import as_grids
-from benchmarks.metrics import divergences
 from benchmarks.plots import markdown_table
 from ral_env import bundle
 from ral_env.nets import joint

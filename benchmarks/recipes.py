@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from agents import reinforce
+from agents import metrics, reinforce
 from agents.discriminator import DiscriminatorTraining
 from agents.training import write_whole
-from benchmarks import demo, metrics
+from benchmarks import demo
 from benchmarks.plots import markdown_table
 from ral_env import bundle as bundles
 from ral_env.nets import PatchGANConfig

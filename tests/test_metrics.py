@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import metrics, plots
+from agents import metrics
+from benchmarks import plots
 
 
 def features(count: int, seed: int = 0, shift: float = 0.0, width: int = 6) -> np.ndarray:

@@ -290,7 +290,7 @@ def test_baselines_by_hand():
 
 
 def test_the_distance_of_reconstructions_is_the_frechet_distance_of_their_features():
-    from benchmarks.metrics import frechet_distance
+    from agents.metrics import frechet_distance
 
     made = bundle.load("digits")
     images = torch.as_tensor(data.load("digits", 32).part("test")[:200])
