@@ -32,7 +32,9 @@ from agents.sb3.callbacks import (
 from agents.sb3.checks import defaults
 from agents.sb3.features import CodeEmbeddingExtractor
 from agents.sb3.policy import PixelCNNPolicy
-from agents.sb3.vec_env import make_vec_env, vector_env
+from agents.sb3.vec_env import LatentCanvasVecEnv, make_vec_env, vector_env
+from ral_env.bundle import Bundle
+from ral_env.vector import LatentCanvasVectorEnv
 
 
 @dataclass(frozen=True)
@@ -143,15 +145,18 @@ def build(algo: str, config: Config) -> tuple[Any, list[BaseCallback]]:
     return MaskablePPO("MlpPolicy", envs, gamma=1.0, policy_kwargs=policy, **more), []
 
 
-def written(model: Any, count: int) -> list[torch.Tensor]:
-    """Whole canvases that a model writes, sampled, not argmax: int64 (N, h, w) a level."""
-    envs = model.get_env()
-    obs, finished = envs.reset(), []
-    while len(finished) < count:
-        actions, _ = model.predict(obs, deterministic=False)
-        obs, _, dones, infos = envs.step(actions)
-        finished += [info["final_canvas"] for info, done in zip(infos, dones, strict=True) if done]
-    return as_grids(vector_env(envs).envs.layout, np.stack(finished[:count]))
+def written(model: Any, bundle: Bundle, count: int) -> list[torch.Tensor]:
+    """Whole canvases that a model writes, sampled, not argmax: int64 (count, h, w) a level."""
+    envs = LatentCanvasVecEnv(
+        LatentCanvasVectorEnv(count, bundle, autoreset_mode="same_step", device=model.device)
+    )
+    masked = type(model).__name__ == "MaskablePPO"
+    obs, infos = envs.reset(), [{}]
+    while "final_canvas" not in infos[0]:
+        masks = {"action_masks": envs.action_masks()} if masked else {}
+        actions, _ = model.predict(obs, deterministic=False, **masks)
+        obs, _, _, infos = envs.step(actions)
+    return as_grids(envs.envs.layout, np.stack([info["final_canvas"] for info in infos]))
 
 
 def train(algo: str, config: Config, out: Path | str, progress: bool = True) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def train(algo: str, config: Config, out: Path | str, progress: bool = True) -> 
     seconds = time.perf_counter() - start
     model.save(run.out / "model.zip")
     policies = list(model.policy.priors.cpu()) if isinstance(model.policy, PixelCNNPolicy) else []
-    grids = None if policies else written(model, 1000)
+    grids = None if policies else written(model, envs.bundle, 1000)
     figures = {
         "algo": algo, "env": config.env, "seed": config.seed, "interrupted": interrupted,
         "iterations": model.num_timesteps // (config.canvases * envs.layout.length),
