@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -47,6 +49,17 @@ def test_every_algorithm_ends_in_a_row_of_results(algo, tiny_codes, tmp_path):
             new.priors[0].parameters(), old.priors[0].parameters(), strict=True)]  # fmt: skip
         assert any(changed)
         gym.make("RALBundle-v0", bundle=str(out / "bundle")).reset(seed=0)
+
+
+def test_the_readmes_own_algorithm_runs_in_20_lines_and_raises_the_reward(capsys):
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    code = re.search(r"### Bring your own algorithm.*?```python\n(.*?)```", text, re.DOTALL)[1]
+    body = [line for line in code.splitlines() if line and not line.startswith(("import", "from"))]
+    assert len(body) <= 20
+    exec(compile(code, "README.md", "exec"), {})
+    rewards = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+    assert len(rewards) == 20
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5
 
 
 def test_a_run_is_not_overwritten(tiny_codes, tmp_path, capsys):
