@@ -52,17 +52,17 @@ class Watch(BaseCallback):
 @pytest.mark.parametrize("name", ["tiny", "tiny_two"])
 def test_the_update_is_that_of_sb3s_own_buffer(request, algorithm, name):
     path = request.getfixturevalue(name)
-    # Two episodes a rollout; those of two levels are short, or SB3's way takes long.
+    # Episodes of two levels are short, or SB3's way takes long.
     start = {} if name == "tiny" else {"start": "continue", "rows": 7}
     length = 64 if name == "tiny" else 40
-    changes: dict[str, Any] = {"n_steps": 2 * length, "learning_rate": 3e-4}
+    changes: dict[str, Any] = {"n_steps": length, "learning_rate": 3e-4}
     if algorithm is PPO:
-        changes["n_epochs"] = 1
+        changes |= {"n_steps": 2 * length, "n_epochs": 1}
     found = []
     for kind in (EpisodeBuffer, RolloutBuffer):
         model = model_of(algorithm, path, start, rollout_buffer_class=kind, **changes)
         before = model.policy.parameters_to_vector()
-        model.learn(2 * length * 4 * 2)  # two rollouts
+        model.learn(2 * model.n_steps * 4)  # two rollouts
         found.append(model.policy.parameters_to_vector())
     ours, theirs = found
     assert np.abs(ours - before).max() > 1e-4
@@ -122,9 +122,9 @@ def test_episodes_of_some_rows_are_learnt_from(tiny, start):
 
 
 def test_trpo_learns_from_episodes(tiny):
-    model = model_of(TRPO, tiny)
+    model = model_of(TRPO, tiny, cg_max_steps=4, n_critic_updates=2)
     before = copy.deepcopy(model.policy.state_dict())
-    model.learn(512)
+    model.learn(256)
     after = model.policy.state_dict()
     moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert moved == {"priors", "value_net"}

@@ -181,8 +181,8 @@ def test_the_discriminator_learns_and_pays(request, name):
     biased(model)
     before = copy.deepcopy(envs.discriminator.state_dict())
     watch = Watch()
-    learner = DiscriminatorCallback(LEARNS, updates=20, warmup=0, batch=16)
-    model.learn(5 * model.n_steps * 4, callback=[learner, watch], log_interval=None)
+    learner = DiscriminatorCallback(LEARNS, updates=25, warmup=0, batch=8)
+    model.learn(3 * model.n_steps * 4, callback=[learner, watch], log_interval=None)
     aucs = [row["discriminator/auc"] for row in watch.logged]
     assert aucs[-1] > 0.9 > aucs[0]
     assert "discriminator/cross_entropy" in watch.logged[0]
@@ -201,7 +201,7 @@ def test_the_discriminator_is_warmed_up_on_the_policys_canvases(tiny_codes):
     model = model_of(A2C, tiny_codes, learning_rate=0.0)
     biased(model)
     watch = Watch()
-    learner = DiscriminatorCallback(LEARNS, updates=0, warmup=60, batch=16)
+    learner = DiscriminatorCallback(LEARNS, updates=0, warmup=60, batch=8)
     model.learn(256, callback=[learner, watch], log_interval=None)
     assert watch.logged[0]["discriminator/auc"] > 0.9
     trained = copy.deepcopy(learner.trainer.net.state_dict())  # type: ignore[union-attr]
@@ -311,7 +311,7 @@ def test_bad_bounds_are_refused(tiny):
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C, TRPO])
 def test_the_critic_learns_first(tiny, algorithm):
-    changes = {"cg_max_steps": 3, "n_critic_updates": 2} if algorithm is TRPO else {}
+    changes = {"cg_max_steps": 2, "n_critic_updates": 1} if algorithm is TRPO else {}
     model = model_of(algorithm, tiny, {"reward": "rowwise"}, **changes)
     priors, critics = [], []
 
@@ -323,8 +323,8 @@ def test_the_critic_learns_first(tiny, algorithm):
         def _on_step(self) -> bool:
             return True
 
-    model.learn(4 * 256, callback=[ValueWarmup(2), After()])
-    assert torch.equal(priors[0], priors[2]) and not torch.equal(priors[2], priors[3])
+    model.learn(3 * 256, callback=[ValueWarmup(1), After()])
+    assert torch.equal(priors[0], priors[1]) and not torch.equal(priors[1], priors[2])
     assert not torch.equal(critics[0], critics[1])
     assert all(p.requires_grad for p in model.policy.parameters())
 

@@ -156,19 +156,22 @@ class HindsightRewards(_EpisodeCallback):
 
     def _penalise(self, buffer: RolloutBuffer) -> None:
         assert self.reference is not None
-        empty, total = self.reference.layout.empty, 0.0
-        for episode in self.episodes:
-            written = episode.start == empty
-            canvas = episode.canvas.astype(np.int64)
-            row = torch.from_numpy(np.where(written, canvas + empty + 2, canvas))[None]
-            codes = torch.from_numpy(canvas[written])
-            device = self.reference.device
+        empty, device, total = self.reference.layout.empty, self.reference.device, 0.0
+        for first in range(0, len(self.episodes), 16):
+            episodes = self.episodes[first : first + 16]
+            written = np.stack([episode.start for episode in episodes]) == empty
+            canvases = np.stack([episode.canvas for episode in episodes]).astype(np.int64)
+            rows = torch.from_numpy(np.where(written, canvases + empty + 2, canvases))
+            codes = torch.from_numpy(canvases[written])
             with torch.no_grad():
-                _, log_prob, _ = self.reference.evaluate_actions(row.to(device), codes.to(device))
-            steps = slice(episode.end + 1 - len(codes), episode.end + 1)
-            further = buffer.log_probs[steps, episode.env] - log_prob.cpu().numpy()
-            buffer.rewards[steps, episode.env] -= self.kl * further
-            total += float(further.sum())
+                _, log_prob, _ = self.reference.evaluate_actions(rows.to(device), codes.to(device))
+            ends = written.sum(1).cumsum()[:-1]
+            parts = np.split(log_prob.cpu().numpy(), ends)
+            for episode, reference in zip(episodes, parts, strict=True):
+                steps = slice(episode.end + 1 - len(reference), episode.end + 1)
+                further = buffer.log_probs[steps, episode.env] - reference
+                buffer.rewards[steps, episode.env] -= self.kl * further
+                total += float(further.sum())
         self.logger.record("rollout/kl_to_reference", total / len(self.episodes))
 
 

@@ -14,11 +14,11 @@ from agents.sb3.vec_env import LatentCanvasVecEnv, vector_env
 
 # Beside what all have; batch_size is the whole rollout where the algorithm has one.
 _SETTINGS: dict[str, dict[str, Any]] = {
-    # A pretrained policy is near its optimum: small steps, and few on the same rollout.
-    "PPO": {"learning_rate": 1e-4, "n_epochs": 2},
-    "A2C": {"learning_rate": 1e-4, "use_rms_prop": False},  # RMSprop's first steps are tenfold
-    # The learning rate is the critic's. The bound is per code: 64 codes are 0.06 nats a canvas.
-    "TRPO": {"learning_rate": 1e-3, "target_kl": 1e-3},
+    "PPO": {"n_epochs": 2},
+    "A2C": {"use_rms_prop": False},  # RMSprop's first steps are tenfold
+    # The bound is per code: 64 codes are 0.06 nats a canvas. The learning rate is the critic's.
+    # (sb3-contrib takes two backward passes for each parameter tensor: far slower than the others.)
+    "TRPO": {"target_kl": 1e-3},
 }
 
 
@@ -28,7 +28,8 @@ def defaults(algorithm: type, envs: Any, **changes: Any) -> dict[str, Any]:
 
     The return of a canvas is its sum of scores, so gamma is 1. So is gae_lambda: the score comes
     at the end, and with less it would reach early codes through the critic alone, which knows
-    nothing at first. A minibatch is the whole rollout.
+    nothing at first. A minibatch is the whole rollout. Steps are small and few (1e-4, PPO's
+    n_epochs 2): a pretrained policy has much to lose.
 
     Args:
         algorithm: PPO, A2C or TRPO (sb3-contrib), or a subclass.
@@ -56,6 +57,7 @@ def defaults(algorithm: type, envs: Any, **changes: Any) -> dict[str, Any]:
     n_steps = changes.get("n_steps", length)
     arguments = {
         "n_steps": n_steps,
+        "learning_rate": 1e-4,
         "gamma": 1.0,
         "gae_lambda": 1.0,
         "rollout_buffer_class": EpisodeBuffer,
