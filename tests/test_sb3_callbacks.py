@@ -313,6 +313,8 @@ def test_bad_bounds_are_refused(tiny):
 def test_the_critic_learns_first(tiny, algorithm):
     changes = {"cg_max_steps": 2, "n_critic_updates": 1} if algorithm is TRPO else {}
     model = model_of(algorithm, tiny, {"reward": "rowwise"}, **changes)
+    names = ("n_epochs", "n_critic_updates", "line_search_max_iter")
+    settings = {name: getattr(model, name, None) for name in names}
     priors, critics = [], []
 
     class After(BaseCallback):
@@ -323,10 +325,11 @@ def test_the_critic_learns_first(tiny, algorithm):
         def _on_step(self) -> bool:
             return True
 
-    model.learn(3 * 256, callback=[ValueWarmup(1), After()])
+    model.learn(3 * 256, callback=[ValueWarmup(1, epochs=2), After()])
     assert torch.equal(priors[0], priors[1]) and not torch.equal(priors[1], priors[2])
     assert not torch.equal(critics[0], critics[1])
     assert all(p.requires_grad for p in model.policy.parameters())
+    assert settings == {name: getattr(model, name, None) for name in names}
 
 
 # --- settings ---
@@ -415,7 +418,7 @@ def test_all_together(tiny_codes, tmp_path):
     model = model_of(PPO, tiny_codes, {"reward": "intermediate"}, n_steps=128, batch_size=256)
     callbacks = [
         HindsightRewards(kl=0.01),
-        ValueWarmup(1),
+        ValueWarmup(1, epochs=3),
         CollapseGuard(50.0),
         DiscriminatorCallback(LEARNS, updates=1, warmup=2, batch=4),
         SampleGrids(),

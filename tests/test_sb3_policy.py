@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import textwrap
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 
+import agents.sb3
 from agents.sb3 import EpisodeBuffer, InitialPrior, PixelCNNPolicy, defaults, make_vec_env
 from agents.sb3 import incremental as incremental_module
 from ral_env import bundle
@@ -363,6 +365,34 @@ def test_argmax_is_warned_of_once(tiny):
     with torch.no_grad():
         logits = model.policy.get_distribution(torch.from_numpy(canvas)).distribution.logits
     assert np.array_equal(best, logits.argmax(1))
+
+
+@pytest.mark.parametrize("way", ["as made", "copied", "pickled"])
+def test_the_critic_learns_at_a_rate_of_its_own(tiny, way):
+    policy = policy_of(tiny, value_rate=5.0, optimizer_class=torch.optim.SGD, optimizer_kwargs={})
+    if way == "copied":
+        policy = copy.deepcopy(policy)
+    elif way == "pickled":
+        policy = pickle.loads(pickle.dumps(policy))
+    before = [p.detach().clone() for p in policy.parameters()]
+    for _ in range(2):
+        for parameter in policy.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        policy.optimizer.step()
+    assert [group["lr"] for group in policy.optimizer.param_groups] == pytest.approx([1e-3] * 2)
+    moved = dict(zip([name for name, _ in policy.named_parameters()], before, strict=True))
+    for name, parameter in policy.named_parameters():
+        expected = 2e-3 * (5 if name.startswith("value_net") else 1)
+        assert moved[name] - parameter.detach() == pytest.approx(
+            torch.full_like(parameter, expected), abs=1e-6
+        )
+
+
+@pytest.mark.expensive
+def test_the_example_runs(tmp_path, monkeypatch):
+    text = textwrap.dedent(agents.sb3.__doc__.split("\n\n", 1)[1].split("\n\nA2C and")[0])
+    monkeypatch.chdir(tmp_path)
+    exec(text.replace("50 * 64", "2 * 64"), {})
 
 
 # --- errors ---

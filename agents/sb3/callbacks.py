@@ -472,31 +472,46 @@ class ValueWarmup(_EpisodeCallback):
 
     Args:
         rollouts: that only the critic learns from, counted over all training with this callback.
+        epochs: passes over each of them (A2C has but one): with the prior frozen, none is too many
+            for it.
     """
 
-    def __init__(self, rollouts: int = 5, verbose: int = 0):
+    def __init__(self, rollouts: int = 5, epochs: int = 20, verbose: int = 0):
         super().__init__(verbose)
-        if rollouts < 0:
-            raise ValueError(f"rollouts={rollouts}, expected 0 or more")
+        if rollouts < 0 or epochs < 1:
+            raise ValueError(f"rollouts={rollouts}, epochs={epochs}, expected 0 and 1 or more")
         self.rollouts = rollouts
+        self.epochs = epochs
         self._done = 0
+        self._settings: dict[str, Any] = {}  # of the algorithm, to be put back
 
     def _on_rollout_start(self) -> None:
         super()._on_rollout_start()
-        self._freeze(self._done < self.rollouts)
+        if self._done < self.rollouts:
+            self._begin()
+        else:
+            self._end()
 
     def _on_rollout_end(self) -> None:
         self._done += 1
 
     def _on_training_end(self) -> None:
-        self._freeze(False)
+        self._end()
 
-    def _freeze(self, frozen: bool) -> None:
-        model: Any = self.model
-        if not hasattr(model, "line_search_max_iter"):
-            self._policy.freeze_prior(frozen)
+    def _begin(self) -> None:
+        if self._settings:
+            return
         # TRPO wants a gradient of the policy: it gets one, and no step along it.
-        elif frozen and model.line_search_max_iter:
-            self._searches, model.line_search_max_iter = model.line_search_max_iter, 0
-        elif not frozen and not model.line_search_max_iter:
-            model.line_search_max_iter = self._searches
+        wanted = {"n_epochs": self.epochs, "n_critic_updates": self.epochs}
+        wanted["line_search_max_iter"] = 0
+        for name in wanted:
+            if hasattr(self.model, name):
+                self._settings[name] = getattr(self.model, name)
+                setattr(self.model, name, wanted[name])
+        self._policy.freeze_prior("line_search_max_iter" not in self._settings)
+
+    def _end(self) -> None:
+        for name, value in self._settings.items():
+            setattr(self.model, name, value)
+        self._settings = {}
+        self._policy.freeze_prior(False)
