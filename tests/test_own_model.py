@@ -23,6 +23,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from agents import reinforce
+from agents.mle import as_grids
+from ral_env import bundle as bundles
 from ral_env.complete import complete
 from ral_env.film import frames
 from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig, VQVAEConfig, joint
@@ -501,3 +503,17 @@ print(json.dumps({
     assert len(end["canvas"]) == 64 and max(end["canvas"]) < 64
     assert len(end["losses"]) == 2 and np.isfinite(end["losses"]).all()
     assert end["moved"] > 0.9
+
+
+def test_priors_of_two_levels_from_a_shipped_bundle_are_accepted():
+    """A finer prior looks around in the level above: its last rows change with what is below."""
+    made = bundles.load("oracle-two-level")
+    bundle = assemble(
+        codec=made.vqvae,
+        discriminator=made.discriminator,
+        discriminator_input=made.discriminator_input,
+        codes=as_grids(made.layout, made.split("test")),
+        num_codes=made.layout.num_codes,
+        priors=made.priors,
+    )
+    assert bundle.layout == made.layout
