@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agents.training import Training, optimise
 from ral_env.layout import CodeLayout
-from ral_env.nets import PixelCNN
+from ral_env.nets import Mixture, PixelCNN
 
 
 class Grids(Protocol):
@@ -29,7 +29,10 @@ def as_grids(layout: CodeLayout, flat: np.ndarray) -> list[Tensor]:
 
 @torch.no_grad()
 def mean_nll(
-    prior: PixelCNN, codes: Tensor, condition: Tensor | None = None, batch: int | None = None
+    prior: PixelCNN | Mixture,
+    codes: Tensor,
+    condition: Tensor | None = None,
+    batch: int | None = None,
 ) -> float:
     """Nats per canvas of codes (N, h, w) under a level's prior."""
     prior.eval()
@@ -43,7 +46,7 @@ def mean_nll(
 
 
 def fit(
-    prior: PixelCNN,
+    prior: PixelCNN | Mixture,
     train: Grids,
     validation: Tensor,
     training: Training,
@@ -55,7 +58,8 @@ def fit(
     Args:
         prior: the net, changed in place, in eval mode afterwards.
         train, validation: int64 codes (N, h, w); the first are only indexed, a batch at a time.
-        conditions: for a finer level, the train and validation codes of the level above.
+        conditions: for a finer level, the train and validation codes of the level above; for a
+            mixture, the styles of the canvases, int64 (N, 1, 1).
         options: ``seed``, ``seconds``, ``log``, ``label``, ``checkpoint``, ``device``: see
             :func:`agents.training.optimise`.
 
@@ -66,7 +70,7 @@ def fit(
     cells = train[0].numel()
 
     def validate(net: Any) -> dict[str, float]:
-        device = net.embedding.weight.device
+        device = next(net.parameters()).device
         condition = None if above[1] is None else above[1].to(device)
         nats = mean_nll(net, validation.to(device), condition)
         return {"validation_nats_per_code": nats / cells}

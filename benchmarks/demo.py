@@ -28,7 +28,7 @@ from agents import metrics, mle, reinforce
 from agents.training import Training
 from benchmarks import plots
 from ral_env.bundle import Bundle, load
-from ral_env.nets import PixelCNN, joint
+from ral_env.nets import Mixture, PixelCNN, joint
 from ral_env.picture import to_bytes
 
 SAMPLES = 3000
@@ -46,7 +46,7 @@ FLOOR, PRIOR, CONTINUED, COOLED, NO_REWARD, RAL = (
 class Generator:
     """Priors, one a level, with a sampling temperature: what a row of the table is about."""
 
-    priors: Sequence[PixelCNN]
+    priors: Sequence[PixelCNN | Mixture]
     temperature: float = 1.0
     seconds: float = 0.0
 

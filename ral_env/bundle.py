@@ -3,7 +3,8 @@
 ``manifest.json`` names the data set, the recipe, the nets' configs, and the SHA-256 of every other
 file: ``vqvae.safetensors``, ``discriminator.safetensors``, ``prior_<level>.safetensors`` (top is
 0), ``codes.npy`` (flat real codes) and, where there are any, ``oracle_<level>.safetensors`` (the
-true distribution of a synthetic experiment) and ``features.safetensors`` (a metric's feature net).
+true distribution of a synthetic experiment; a mixture if its config has ``styles``) and
+``features.safetensors`` (a metric's feature net).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from ral_env.nets import (
     VQVAE,
     FeatureNet,
     FeatureNetConfig,
+    Mixture,
+    MixtureConfig,
     PatchGAN,
     PatchGANConfig,
     PixelCNN,
@@ -42,7 +45,8 @@ from ral_env.nets import (
 )
 from ral_env.tasks import Task
 
-FORMAT = 2
+FORMAT = 3
+READ = (2, FORMAT)  # 3 added mixtures as oracles
 SHIPPED = Path(__file__).parent / "bundles"
 SPLITS = ("train", "validation", "test")
 KINDS: dict[str, tuple[type[nn.Module], type]] = {
@@ -50,6 +54,7 @@ KINDS: dict[str, tuple[type[nn.Module], type]] = {
     "discriminator": (PatchGAN, PatchGANConfig),
     "prior": (PixelCNN, PixelCNNConfig),
     "oracle": (PixelCNN, PixelCNNConfig),
+    "mixture": (Mixture, MixtureConfig),
     "features": (FeatureNet, FeatureNetConfig),
 }
 
@@ -141,7 +146,7 @@ class Bundle:
         return tuple(self._net(stem) for stem in self._stems() if stem.startswith("prior"))
 
     @cached_property
-    def oracles(self) -> tuple[PixelCNN, ...]:
+    def oracles(self) -> tuple[PixelCNN | Mixture, ...]:
         """The true distribution of the codes, one net a level, top first; empty if not known."""
         return tuple(self._net(stem) for stem in self._stems() if stem.startswith("oracle"))
 
@@ -178,7 +183,7 @@ class Bundle:
         return self.flat_codes[start:end]
 
     def _stems(self) -> list[str]:
-        """The nets, by their files' names; what precedes an underscore is a key of ``KINDS``."""
+        """The nets, by their files' names."""
         configs = self.manifest["configs"]
         levels = [
             f"{kind}_{level}"
@@ -187,14 +192,20 @@ class Bundle:
         ]
         return ["vqvae", "discriminator", *levels, *(["features"] if configs["features"] else [])]
 
-    def _config(self, stem: str) -> Any:
+    def _kind(self, stem: str) -> tuple[type[nn.Module], Any]:
+        """A net's class, and its config."""
         kind, _, level = stem.partition("_")
         configs = self.manifest["configs"]
         values = configs[f"{kind}s"][int(level)] if level else configs[stem]
-        return KINDS[kind][1](**{key: _tuples(value) for key, value in values.items()})
+        net, config = KINDS["mixture" if kind == "oracle" and "styles" in values else kind]
+        return net, config(**{key: _tuples(value) for key, value in values.items()})
+
+    def _config(self, stem: str) -> Any:
+        return self._kind(stem)[1]
 
     def _build(self, stem: str) -> Any:
-        return KINDS[stem.partition("_")[0]][0](self._config(stem))
+        net, config = self._kind(stem)
+        return net(config)
 
     def _net(self, stem: str) -> Any:
         file = self.path / f"{stem}.safetensors"
@@ -362,9 +373,11 @@ def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
     file = path / "manifest.json"
     try:
         manifest = json.loads(file.read_text())
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in READ:
             raise BundleError(
-                file, f"is of format {manifest['format']}, this version reads {FORMAT}"
+                file,
+                f"is of format {manifest['format']}, this version reads "
+                f"{' and '.join(map(str, READ))}",
             )
         bundle = Bundle(path, manifest)
         needed = {f"{stem}.safetensors" for stem in bundle._stems()} | {"codes.npy"}
@@ -395,7 +408,7 @@ def save(
     dataset: str,
     recipe: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    oracles: Sequence[PixelCNN] = (),
+    oracles: Sequence[PixelCNN | Mixture] = (),
     features: FeatureNet | None = None,
     half: bool = False,
 ) -> Path:

@@ -2,6 +2,7 @@
 
 from ral_env.nets import joint
 from ral_env.nets.features import FeatureNet, FeatureNetConfig
+from ral_env.nets.mixture import Mixture, MixtureConfig
 from ral_env.nets.patchgan import PatchGAN, PatchGANConfig
 from ral_env.nets.pixelcnn import PixelCNN, PixelCNNConfig
 from ral_env.nets.protocol import Codec, Prior, represent
@@ -13,6 +14,8 @@ __all__ = [
     "Codec",
     "FeatureNet",
     "FeatureNetConfig",
+    "Mixture",
+    "MixtureConfig",
     "PatchGAN",
     "PatchGANConfig",
     "PixelCNN",

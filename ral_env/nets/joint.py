@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ral_env.nets.mixture import Mixture
 from ral_env.nets.pixelcnn import PixelCNN
 from ral_env.nets.protocol import Prior
 
@@ -71,7 +72,7 @@ def sample(
 
 
 def draw(
-    priors: Sequence[PixelCNN],
+    priors: Sequence[PixelCNN | Mixture],
     count: int,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
@@ -80,7 +81,7 @@ def draw(
     """``count`` whole canvases: int64 (count, h, w) a level."""
     cells = sum(prior.config.grid[0] * prior.config.grid[1] for prior in priors)
     size = batch or max(16, 2**15 // cells)
-    device = priors[0].embedding.weight.device
+    device = next(priors[0].parameters()).device
     parts = []
     for first in range(0, count, size):
         shape = (min(size, count - first),)
