@@ -12,7 +12,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from torch import Tensor
 from ral_env.images import read
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-MADE = ("faces", "digits")  # sources that need no files
+MADE = ("faces", "tinted-faces", "digits")  # sources that need no files
 PUBLISHED = {
     "celeba": (
         "CelebA: download img_align_celeba.zip, list_eval_partition.txt, list_attr_celeba.txt, "
@@ -212,12 +212,15 @@ class Images:
         parts: its images: train, validation and test, in this order.
         targets: of each part int64 classes (n,) or float32 attributes (n, A) in [-1, 1], or None.
         target_kind: ``classes``, ``attributes`` or None.
+        styles: of each part, int64 (n,) from 0 on, or None: what an oracle that is a mixture is
+            told of each image while it learns.
     """
 
     name: str
     parts: Mapping[str, ImageSet]
     targets: Mapping[str, np.ndarray] | None = None
     target_kind: str | None = None
+    styles: Mapping[str, np.ndarray] | None = None
 
     def part(self, name: str) -> ImageSet:
         """The images of ``"train"``, ``"validation"`` or ``"test"``."""
@@ -248,8 +251,8 @@ def load(
     """Images of a source, square, ``size`` pixels a side.
 
     Args:
-        source: ``faces``, ``digits``, ``celeba``, ``lsun-bedroom``, ``folder``; or the path of a
-            folder.
+        source: ``faces``, ``tinted-faces``, ``digits``, ``celeba``, ``lsun-bedroom``,
+            ``folder``; or the path of a folder.
         seed: of the faces, of a folder's split, and of the bedrooms' test part. The others' split
             is always the same.
         count: faces to draw, 24,000 if None; images of a folder, or of the training part of a
@@ -269,14 +272,19 @@ def load(
         raise ValueError(f"count={count}, expected at least 1, or None")
     if source in MADE and root is not None:
         raise ValueError(f"root={str(root)!r}: {source!r} need no files, ask for 'folder' instead")
-    if source == "faces":
+    if source in ("faces", "tinted-faces"):
         if flip:
             raise ValueError("flip=True is for files: draw more faces (count) instead")
         total = 24_000 if count is None else count
         if total < 10:
             raise ValueError(f"count={total}, expected at least 10 faces, to split them in three")
-        pixels, attributes = faces(total, size, seed)
         edges = _edges(total, 1 / 12, 1 / 8)
+        if source == "tinted-faces":
+            pixels, attributes, tints = tinted_faces(total, size, seed)
+            name = f"procedural faces in {TINTS} tints, {size} px"
+            found = _held(name, pixels, edges, attributes, "attributes")
+            return replace(found, styles=_parted(edges, tints))
+        pixels, attributes = faces(total, size, seed)
         return _held(f"procedural faces, {size} px", pixels, edges, attributes, "attributes")
     if source == "digits":
         if flip:
@@ -512,6 +520,8 @@ FACE_ATTRIBUTES = (
 _SKIN = np.array([[255, 224, 196], [241, 194, 155], [214, 160, 115], [165, 110, 72], [98, 62, 42]])
 _HAIR = np.array([[38, 28, 24], [92, 58, 34], [222, 184, 92], [178, 74, 36], [190, 190, 196],
                   [92, 70, 170], [32, 132, 120]])  # fmt: skip
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_CHROMA = np.array([[0.956, -0.272, -1.106], [0.619, -0.647, 1.703]], np.float32)
 _EYES = np.array([[70, 130, 210], [60, 150, 90], [110, 70, 40], [40, 40, 46]])
 
 
@@ -535,6 +545,40 @@ def faces(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.nda
         images[index.start : index.stop] = _paint(people, size)
         attributes[index.start : index.stop] = _attributes(people)
     return images, attributes
+
+
+TINTS = 8  # hues, evenly around the circle
+
+
+def tinted_faces(
+    count: int, size: int = 32, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cartoon faces in one of 8 tints each: the whole picture has one hue.
+
+    The hue is that of everything but black and white, so a picture that changes it midway is wrong,
+    and looks it. It says nothing of the face: no tint is harder than another.
+
+    Returns:
+        uint8 images (count, 3, size, size); float32 attributes (count, A + 2) in [-1, 1], those of
+        :func:`faces` and the cosine and sine of the hue; int64 tints (count,) from 0 to 7.
+    """
+    images, attributes = faces(count, size, seed)
+    tints = np.arange(count) % TINTS  # face i depends on (seed, i) alone
+    hues = 2 * np.pi * tints / TINTS
+    circle = np.stack([np.cos(hues), np.sin(hues)], 1).astype(np.float32)
+    for first in range(0, count, 2048):
+        part = slice(first, first + 2048)
+        images[part] = _tinted(images[part], circle[part])
+    return images, np.concatenate([attributes, circle], 1), tints
+
+
+def _tinted(images: np.ndarray, hue: np.ndarray) -> np.ndarray:
+    """Each image's brightness in one hue (n, 2), a direction in the I-Q plane of YIQ."""
+    luma = np.tensordot(images / np.float32(255), _LUMA, (1, 0))  # (n, S, S)
+    chroma = 1.2 * luma * (1 - luma)
+    offsets = (hue @ _CHROMA)[:, :, None, None]  # of red, green and blue
+    tinted = luma[:, None] + chroma[:, None] * offsets
+    return (tinted.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _person(rng: np.random.Generator) -> dict:

@@ -7,8 +7,15 @@ from typing import Any
 
 from agents.discriminator import DiscriminatorTraining
 from agents.training import Training
+from pretrain.data import TINTS
 from pretrain.vqvae import VQVAETraining
-from ral_env.nets import FeatureNetConfig, PatchGANConfig, PixelCNNConfig, VQVAEConfig
+from ral_env.nets import (
+    FeatureNetConfig,
+    MixtureConfig,
+    PatchGANConfig,
+    PixelCNNConfig,
+    VQVAEConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -17,9 +24,9 @@ class Recipe:
 
     Args:
         name: of the bundle.
-        source: ``faces``, ``digits``, or, of images that ``--data`` gives, ``celeba``,
-            ``lsun-bedroom`` or ``folder``: see :func:`pretrain.data.load`.
-        count: procedural images to draw (faces only).
+        source: ``faces``, ``tinted-faces``, ``digits``, or, of images that ``--data`` gives,
+            ``celeba``, ``lsun-bedroom`` or ``folder``: see :func:`pretrain.data.load`.
+        count: procedural images to draw (faces and tinted faces only).
         vqvae, discriminator, features: sizes of the nets. No features, no Fréchet distance.
         priors: sizes of each level's prior, top first.
         *_training: how they learn; ``*_trainings`` one a level.
@@ -27,7 +34,8 @@ class Recipe:
         discriminator_steps, discriminator_batch: updates at most, canvases an update.
         fakes: canvases that the discriminator tells from real ones.
         oracles: sizes of the oracle's nets. If given, they learn the images' codes and the bundle's
-            real codes are their samples (paper section 5.2).
+            real codes are their samples (paper section 5.2). A mixture learns from images whose
+            styles are known: those of ``tinted-faces``.
         oracle_samples: how many, split 10 : 1 : 2 into train, validation and test.
         feature_steps: updates of the feature net.
         keep: train, validation and test codes that the bundle keeps, at most; none keeps all.
@@ -192,22 +200,26 @@ RECIPES: dict[str, Recipe] = {
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
             **_small_discriminator(),
         ),
-        # Oracles attend to the whole past; the priors see three cells (and the level above), so
-        # that there is something to gain: see benchmarks/README.md for how much.
+        # What a prior can gain is what it cannot hold: here each canvas's hidden tint. The experts
+        # see no further than the prior does and are no larger, so that it models all else well; but
+        # where the cells that it sees do not tell the tint, it may slip into another, and nothing
+        # later tells it so. See benchmarks/README.md for how much that is.
         Recipe(
             name="oracle",
-            source="faces",
+            source="tinted-faces",
             count=20_000,
             vqvae=_SMALL_VQVAE,
-            vqvae_training=VQVAETraining(steps=2500, batch=96),
-            oracles=(PixelCNNConfig((8, 8), 64, 32, 32, 4, 2, 5, 0.05, 1),),
-            oracle_trainings=(Training(steps=4000, batch=64, ema=0.99, validate_every=400),),
+            vqvae_training=VQVAETraining(steps=2000, batch=96),
+            oracles=(MixtureConfig((8, 8), 64, 12, 12, 1, 0, 3, 0.0, 1, styles=TINTS),),
+            oracle_trainings=(_quick(64, 3000),),
             oracle_samples=15_600,
-            priors=(PixelCNNConfig((8, 8), 64, 12, 12, 1, 0, 5, 0.0, 1),),
-            prior_trainings=(_quick(128, 10_000, 4e-3),),
-            features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
+            priors=(PixelCNNConfig((8, 8), 64, 16, 16, 1, 0, 3, 0.0, 1),),
+            prior_trainings=(_quick(128, 5000, 4e-3),),
+            features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes and tint, 32-d"),
+            half=True,
             **_small_discriminator(),
         ),
+        # These oracles attend to the whole past; the priors see three cells (and the level above).
         Recipe(
             name="oracle16",
             source="faces",

@@ -28,7 +28,7 @@ from pretrain.overrides import EVERY_LEVEL, help_text, override
 from pretrain.recipes import RECIPES, Recipe
 from ral_env import bundle
 from ral_env.layout import CodeLayout
-from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig, joint
+from ral_env.nets import VQVAE, Mixture, MixtureConfig, PixelCNN, PixelCNNConfig, joint
 from ral_env.picture import paint, usual
 
 # split -> int64 grids (N, h, w), one a level; those of real images to train on are on disk.
@@ -223,16 +223,17 @@ def _fit_priors(
     seed: int,
     half: bool,
     device: str,
-) -> tuple[list[PixelCNN], list[list[Row]]]:
-    """A prior a level, each by itself, and their learning curves."""
-    priors: list[PixelCNN] = []
+    styles: Mapping[str, Tensor] | None = None,
+) -> tuple[list[Any], list[list[Row]]]:
+    """A prior a level, each by itself, and their learning curves. ``styles``: for a mixture."""
+    priors: list[Any] = []
     curves = []
     train, validation = codes["train"], codes["validation"]
     usually = usual(net, [grid[:200] for grid in validation]) if len(configs) > 1 else None
 
-    def show(prior: PixelCNN) -> Tensor:
+    def show(prior: PixelCNN | Mixture) -> Tensor:
         """Samples of the levels that are trained, this one included; finer ones left open."""
-        place = prior.embedding.weight.device
+        place = next(prior.parameters()).device
         generator = torch.Generator(place).manual_seed(seed)
         nets = [*(p.to(place) for p in priors), prior]
         grids = [g.cpu() for g in joint.draw(nets, SHOWN, generator)]
@@ -243,14 +244,19 @@ def _fit_priors(
 
     for level, (config, training) in enumerate(zip(configs, trainings, strict=True)):
         torch.manual_seed(seed)
-        prior = PixelCNN(config)
+        conditions = (train[level - 1], validation[level - 1]) if level else None
+        if isinstance(config, MixtureConfig):
+            assert styles is not None
+            prior, conditions = Mixture(config), (styles["train"], styles["validation"])
+        else:
+            prior = PixelCNN(config)
         name = f"{stage}_{level}"
         rows = mle.fit(
             prior,
             train[level],
             validation[level],
             training,
-            conditions=(train[level - 1], validation[level - 1]) if level else None,
+            conditions=conditions,
             seed=seed,
             log=run.log(name, show) if run.first else None,
             label=name,
@@ -302,6 +308,25 @@ def _fit_features(
     return _rounded(found, recipe.half), made["metrics"]
 
 
+def _styles(recipe: Recipe, images: data.Images) -> dict[str, Tensor] | None:
+    """What a mixture is told of each image, as grids of one cell."""
+    mixtures = [config for config in recipe.oracles if isinstance(config, MixtureConfig)]
+    if not mixtures:
+        return None
+    if images.styles is None:
+        raise ValueError(
+            f"the oracle of recipe {recipe.name!r} is a mixture and has to be told each image's "
+            f"style, but {images.name} have none: leave --data out, or choose another recipe"
+        )
+    count = 1 + max(int(own.max()) for own in images.styles.values())
+    if any(count != config.styles for config in mixtures):
+        raise ValueError(
+            f"oracle.styles={mixtures[0].styles}, expected {count}: as many as the {images.name} "
+            "have"
+        )
+    return {part: torch.from_numpy(own).view(-1, 1, 1) for part, own in images.styles.items()}
+
+
 def _splits(sizes: Sequence[int] | np.ndarray) -> dict[str, tuple[int, int]]:
     """First and last + 1 row of train, validation and test, one after another."""
     ends = np.cumsum(sizes).tolist()
@@ -341,7 +366,8 @@ def pretrain(
 
     Raises:
         ValueError: if the recipe needs a folder and none is given, or the folder holds no images
-            (says what to download), or ``work`` holds a run of another recipe.
+            (says what to download), or its oracle needs styles that the images do not have, or
+            ``work`` holds a run of another recipe.
     """
     start = time.perf_counter()
     if recipe.features and folder is not None:
@@ -350,6 +376,7 @@ def pretrain(
     source = "folder" if folder and recipe.source in data.MADE else recipe.source
     images = data.load(source, size, seed=seed, count=recipe.count or None, flip=flip, root=folder)
     pixels, splits = images.parts, images.splits
+    styles = _styles(recipe, images)
     processes = Processes(device)
     asked = {"recipe": dataclasses.asdict(recipe), "seed": seed, "flip": flip, "data": folder}
     place = _Run(work or out.with_name(f"{out.name}.work"), asked, processes)
@@ -383,7 +410,14 @@ def pretrain(
     options: dict[str, Any] = {"seed": seed, "half": recipe.half, "device": device}
     if recipe.oracles:
         oracles, curves = _fit_priors(
-            place, "oracle", recipe.oracles, codes, recipe.oracle_trainings, net, **options
+            place,
+            "oracle",
+            recipe.oracles,
+            codes,
+            recipe.oracle_trainings,
+            net,
+            styles=styles,
+            **options,
         )
         generator = torch.Generator().manual_seed(seed + 1)
         sampled = place.once(

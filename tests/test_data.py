@@ -110,6 +110,23 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_a_tinted_face_is_a_face_in_one_hue_that_its_style_names():
+    images = data.load("tinted-faces", 16, count=160, seed=3)
+    pixels = torch.cat([images.part(p)[:] for p in images.parts]).numpy().astype(np.float64) / 255
+    assert images.styles is not None
+    tints = np.concatenate(list(images.styles.values()))
+    assert (np.bincount(tints) == 20).all(), "all equally often"
+    red, green, blue = pixels.transpose(1, 0, 2, 3)
+    i = 0.596 * red - 0.274 * green - 0.322 * blue
+    q = 0.211 * red - 0.523 * green + 0.312 * blue
+    found = np.arctan2(q.mean((1, 2)), i.mean((1, 2))) / (2 * np.pi / data.TINTS)
+    assert np.abs((found - tints + 4) % 8 - 4).max() < 0.5, "nearer to its own hue than to others"
+    # Brightness is the plain face's, but where a colour does not fit into RGB.
+    plain, tinted = (np.tensordot([0.299, 0.587, 0.114], x, (0, 1)) for x in (
+        data.faces(160, 16, seed=3)[0] / 255, pixels))  # fmt: skip
+    assert np.abs(plain - tinted).mean() < 0.02
+
+
 @pytest.mark.parametrize("kind", ["faces", "folder", "flipped", "whole", "tensor"])
 def test_image_sets_are_indexed_as_a_tensor_is(kind, folder):
     images = (

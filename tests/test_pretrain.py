@@ -15,7 +15,16 @@ from pretrain import data, discriminator, distance, features, run, vqvae
 from pretrain.recipes import RECIPES
 from pretrain.vqvae import VQVAETraining, extract, reconstruction_error, usage
 from ral_env import bundle
-from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, VQVAEConfig, joint
+from ral_env.nets import (
+    VQVAE,
+    Mixture,
+    MixtureConfig,
+    PatchGAN,
+    PatchGANConfig,
+    PixelCNN,
+    VQVAEConfig,
+    joint,
+)
 from ral_env.tasks import TASKS
 
 # A few steps leave most codes unused.
@@ -43,7 +52,7 @@ def short(monkeypatch):
             "feature_steps": 4,
             "fakes": 64,
             "discriminator_steps": 4,
-            "count": 120 if recipe.source == "faces" else 0,
+            "count": 120 if recipe.count else 0,
         } | changes
         return dataclasses.replace(recipe, **changes)
 
@@ -119,6 +128,20 @@ def test_a_folder_of_images_makes_a_bundle(short, name, tmp_path):
         run.pretrain(RECIPES["celeba64"], tmp_path / "other")
 
 
+def test_a_mixture_learns_from_images_whose_styles_are_known(short, tmp_path):
+    made = bundle.load(run.pretrain(short("oracle"), tmp_path / "bundle"))
+    (oracle,) = made.oracles
+    assert isinstance(oracle, Mixture)
+    recipe = short("oracle", oracles=(dataclasses.replace(oracle.config, styles=4),))
+    with pytest.raises(ValueError, match=r"oracle.styles=4, expected 8"):
+        run.pretrain(recipe, tmp_path / "other")
+    (tmp_path / "images").mkdir()
+    for i in range(20):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / "images" / f"{i}.png")
+    with pytest.raises(ValueError, match=r"each image's style, but .* have none: leave --data out"):
+        run.pretrain(short("oracle"), tmp_path / "other", folder=str(tmp_path / "images"))
+
+
 def test_the_same_seed_makes_the_same_weights(short, tmp_path):
     paths = [run.pretrain(short("faces32"), tmp_path / name) for name in "ab"]
     hashes = [bundle.load(path).manifest["files"] for path in paths]
@@ -159,17 +182,21 @@ def test_every_recipe_builds_nets_that_fit_each_other(name):
     with torch.device("meta"):
         net, judge = VQVAE(recipe.vqvae), PatchGAN(recipe.discriminator)
         priors = [PixelCNN(prior) for prior in recipe.priors]
-        oracles = [PixelCNN(oracle) for oracle in recipe.oracles]
+        oracles = [
+            Mixture(oracle) if isinstance(oracle, MixtureConfig) else PixelCNN(oracle)
+            for oracle in recipe.oracles
+        ]
     grids = recipe.vqvae.grids
     assert len(recipe.prior_trainings) == len(priors)
     assert len(recipe.oracle_trainings) == len(oracles) in (0, len(priors))
     codes = [torch.zeros(1, *grid, dtype=torch.int64, device="meta") for grid in grids]
     for level, (prior, grid) in enumerate(zip(priors, grids, strict=True)):
         for net_of_level in (prior, *oracles[level : level + 1]):
-            logits = net_of_level.logits(codes[level], codes[level - 1] if level else None)
-            assert logits.shape == (1, *grid, recipe.vqvae.num_codes)
+            log_prob = net_of_level.log_prob(codes[level], codes[level - 1] if level else None)
+            assert log_prob.shape == (1, *grid)
+            assert net_of_level.config.num_codes == recipe.vqvae.num_codes
     score_map = judge(net.represent(codes, recipe.discriminator_input))
-    if recipe.source not in ("faces", "digits"):
+    if recipe.source not in data.MADE:
         assert score_map.shape == (1, 1, 4, 4), "the paper's map"
 
 
@@ -341,7 +368,7 @@ def prior_parameters(p):
     return total
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].source != "faces"])
+@pytest.mark.parametrize("name", [n for n in RECIPES if "faces" not in RECIPES[n].source])
 def test_priors_are_as_large_as_the_recipes_say(name):
     for config in (*RECIPES[name].priors, *RECIPES[name].oracles):
         with torch.device("meta"):
