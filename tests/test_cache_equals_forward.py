@@ -90,6 +90,68 @@ def test_cached_logits_behind_known_rows_equal_the_plain_forward(variant, known_
                 torch.testing.assert_close(found, plain[:, row], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_nothing_but_rounding_differs_from_the_plain_forward(variant, count):
+    """In double precision: one cell at a time, and the rest of a row at once from any cell on.
+
+    One canvas has too few cells for looking products up, three have enough: both are seen.
+    """
+    net = build(**VARIANTS[variant]).eval().double()
+    codes, condition = batch(net, count)
+    with torch.inference_mode():
+        plain, features = net.logits(codes, condition), net.hidden(codes, condition)
+        cache = Cache(net, count, net.context(condition, 6))
+        assert cache.looks_up == (count == 3)
+        for row in range(6):
+            cache.next_row(codes[:, row - 1] if row else None)
+            for first in range(4):
+                rest = codes[:, row, max(first - 1, 0) : 3]
+                found = cache.logits(rest, first, 4 - first)
+                torch.testing.assert_close(found, plain[:, row, first:], atol=1e-10, rtol=1e-10)
+            # The same cells once more, one by one: what was returned stays.
+            lefts = [codes[:, row, c - 1 : c] if c else None for c in range(4)]
+            found = torch.cat([cache.hidden(left, c) for c, left in enumerate(lefts)], 1)
+            torch.testing.assert_close(found, features[:, row], atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("wanted", range(6))
+def test_rows_that_no_wanted_cell_sees_are_left_out(wanted):
+    net = build(layers=2, filter_size=3).eval().double()
+    codes, _ = batch(net)
+    with torch.inference_mode():
+        plain = net.logits(codes)
+        cache = Cache(net, len(codes), wanted=wanted)
+        assert cache.at + 1 == max(0, wanted - 2)
+        for row in range(cache.at + 1, 6):
+            cache.next_row(codes[:, row - 1] if row else None)
+            found = cache.logits(codes[:, row, :-1], 0, 4)
+            if row >= wanted:
+                torch.testing.assert_close(found, plain[:, row], atol=1e-10, rtol=1e-10)
+        net = build(layers=2, filter_size=3, attention_layers=1)
+        assert Cache(net, 1, wanted=wanted).at == -1  # attention sees all
+
+
+def test_a_cache_makes_no_graph():
+    """It serves as well where gradients are on, and takes "no code" for None."""
+    net = build(attention_layers=2).eval()
+    cache = Cache(net, 2)
+    cache.next_row(None)
+    found = cache.logits(torch.zeros(2, 0, dtype=torch.int64), 0)
+    assert not found.requires_grad
+    codes, _ = batch(net, 2)
+    torch.testing.assert_close(found[:, 0], net.logits(codes)[:, 0, 0].detach())
+
+
+def test_noise_is_gumbel_whatever_the_processor():
+    mine, theirs = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    noise = gumbel((50, 4000), torch.zeros(1), mine)
+    assert abs(noise.mean() - 0.5772) < 0.02 and abs(noise.std() - 1.2825) < 0.02
+    assert noise.dtype == torch.float32 and torch.isfinite(noise).all()
+    uniform = torch.rand(50, 4000, dtype=torch.float64, generator=theirs)
+    torch.testing.assert_close(noise, -(-torch.log1p(-uniform)).log().float())
+
+
 def prefixes():
     """Every kind of start: name -> which cells (3, h, 4) are EMPTY."""
     ragged = torch.zeros(3, 6, 4, dtype=torch.bool)

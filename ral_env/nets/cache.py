@@ -1,9 +1,14 @@
 """Exact incremental evaluation of a PixelCNN: one cell's work for each code.
 
 The vertical stack depends on finished rows only, so it runs once a row, for the whole row, and so
-does its connection into the horizontal stack. What remains for a cell is one matrix product a
-layer: the horizontal filter over a window of a channels-last row buffer, which is a strided view,
-not a copy. Attention keeps the keys and values of all cells so far.
+does its connection into the horizontal stack. A row is multiplied with all rows of the filter at
+once; what it adds to the rows below is kept until they come. What remains for a cell is one matrix
+product a layer: the horizontal filter over a window of a channels-last row buffer, which is a
+strided view, not a copy. Attention keeps the keys and values of all cells so far. Weights are laid
+out once, and views and buffers of cells made once, as making them costs as much as using them.
+
+The first layer's input is codes. Where there are many more cells than codes, the products of each
+code with that layer's filters are computed once and then looked up.
 
 All of it is equal to :meth:`PixelCNN.logits`, from every prefix of real rows
 (tests/test_cache_equals_forward.py). Log-probs for learning never come from here: they take one
@@ -17,71 +22,252 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from ral_env.nets.pixelcnn import CausalAttention, GatedBlock, PixelCNN
 
+# Looking products up pays from this many cells for each code of the codebook.
+CELLS_PER_CODE = 4
 
-def _gate(x: Tensor) -> Tensor:
-    a, b = x.chunk(2, -1)
-    return torch.tanh(a).mul_(torch.sigmoid(b))
+
+def _matrix(layer: nn.Module) -> tuple[Tensor, Any]:
+    """Weight (in, out) and bias of a 1x1 convolution or linear layer, laid out for products."""
+    weight: Any = layer.weight
+    bias: Any = layer.bias
+    return weight.flatten(1).t().contiguous(), None if bias is None else bias.detach()
+
+
+class _Gate:
+    """The gates of n cells, whose first half of units comes as -2 x: tanh(x) = 1 - 2 sigmoid(-2 x).
+
+    One sigmoid over both halves takes half the time of a tanh and a sigmoid.
+    """
+
+    def __init__(self, like: Tensor, cells: int, units: int):
+        self.x = like.new_empty(cells, units)
+        self.a, self.b = self.x.chunk(2, 1)
+        self.gated = like.new_empty(cells, units // 2)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        torch.sigmoid(x, out=self.x)
+        return torch.addcmul(self.b, self.a, self.b, value=-2, out=self.gated)
+
+
+def _windows(row: Tensor, size: int) -> Tensor:
+    """Every ``size`` neighbours of a row (B, w, C), as a view: (B, w - size + 1, size * C)."""
+    batch, columns, channels = row.shape
+    shape = (batch, columns - size + 1, size * channels)
+    return row.as_strided(shape, (row.stride(0), channels, 1))
+
+
+def _filter(weight: Tensor, scale: Tensor) -> Tensor:
+    """A filter (out, in, height, width), its outputs scaled, as (width * in, height * out).
+
+    The last row comes first: a row of input adds to its own row by the last row of the filter.
+    """
+    out, channels, height, width = weight.shape
+    # Transposed as a matrix first, which is a fast copy; then outputs stay together.
+    taps = weight.flatten(1).t().contiguous().view(channels, height, width, out)
+    found = weight.new_empty(width, channels, height, out)
+    for row in range(height):
+        torch.mul(taps[:, row].transpose(0, 1), scale, out=found[:, :, height - 1 - row])
+    return found.view(width * channels, height * out)
+
+
+class _Scratch:
+    """What a row's work is written to, once for all layers: allocating it would cost more."""
+
+    def __init__(self, net: PixelCNN, batch: int):
+        config, like = net.config, net.embedding.weight
+        cells, hidden, units = batch * config.grid[1], config.hidden, 2 * config.residual
+        self.windows = like.new_empty(cells, config.filter_size * hidden)
+        self.mixed = like.new_empty(cells, hidden)
+        self.row_gates = {n: _Gate(like, n * config.grid[1], units) for n in (1, batch)}
+        self.cell_gate = _Gate(like, batch, units)
 
 
 class _Layer:
-    """One gated block's weights as matrices, and its buffers. C = hidden, R = residual."""
+    """One gated block's weights as matrices, and its buffers.
 
-    def __init__(self, block: GatedBlock, batch: int, columns: int):
-        reach, weight = block.reach, block.vertical.weight
-        self.reach = reach
-        self.vertical = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (rows * filter * C, 2R)
-        self.vertical_bias: Any = block.vertical.bias
-        self.across = block.across.weight[:, :, 0, 0].t()  # (2R, 2R)
-        self.horizontal = block.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1)
-        self.horizontal_bias: Any = block.horizontal.bias
-        self.condition = block.condition and block.condition.weight[:, :, 0, 0].t()
-        self.vertical_out = block.vertical_out and block.vertical_out.weight[:, :, 0, 0].t()
-        self.horizontal_out = block.horizontal_out.weight[:, :, 0, 0].t()
-        hidden = weight.shape[1]
-        self.rows = weight.new_zeros(batch, reach + 1, columns + 2 * reach, hidden)
-        self.row = weight.new_zeros(batch, reach + columns, hidden)
-        self.from_above = weight.new_zeros(0)  # (B, w, 2R), set once a row
+    B = canvases, w = columns, C = hidden, U = 2 * residual, F = rows of the vertical filter.
+    """
 
-    def next_row(self, v: Tensor, context: Tensor | None) -> Tensor | None:
-        """Vertical stack of one row: v (B, w, C) of this layer to that of the next."""
-        batch, columns, hidden = v.shape
-        reach, rows = self.reach, self.rows
-        rows[:, :-1] = rows[:, 1:].clone()
-        rows[:, -1, reach : reach + columns] = v
-        stride = rows.stride()
-        windows = rows.as_strided(  # (B, w, rows, filter, C)
-            (batch, columns, reach + 1, 2 * reach + 1, hidden),
-            (stride[0], stride[2], stride[1], stride[2], stride[3]),
-        )
-        v_in = torch.addmm(self.vertical_bias, windows.reshape(batch * columns, -1), self.vertical)
-        self.from_above = torch.addmm(self.horizontal_bias, v_in, self.across)
+    def __init__(self, block: GatedBlock, batch: int, grid: tuple[int, int], scratch: _Scratch):
+        self.rows, columns = grid
+        self.scratch, self.reach = scratch, block.reach
+        reach, bias, h_bias = block.reach, block.vertical.bias, block.horizontal.bias
+        assert bias is not None and h_bias is not None
+        self.units, hidden = block.vertical.weight.shape[:2]  # U, C
+        scale = torch.ones_like(bias)
+        scale[: self.units // 2] = -2  # see _Gate
+        self.vertical = _filter(block.vertical.weight, scale)
+        self.vertical_bias = bias * scale
+        self.horizontal = _filter(block.horizontal.weight, scale)
+        self.horizontal_bias = h_bias * scale
+        self.across = _matrix(block.across)[0] * (scale / scale[:, None])
+        self.condition = block.condition and _matrix(block.condition)[0] * scale
+        self.vertical_out = block.vertical_out and _matrix(block.vertical_out)[0]
+        self.horizontal_out = _matrix(block.horizontal_out)[0]
+
+        zeros = bias.new_zeros
+        # What the rows so far add to this one, to the next, ..., and the same of the row before.
+        self.sums = bias.new_empty(2, batch, columns, (reach + 1) * self.units)
+        self.sums[:, :1] = self.vertical_bias.repeat(reach + 1)
+        self.at, self.canvases = -1, 1
+        self.row_above = zeros(batch, columns + 2 * reach, hidden)
+        self.v = self.row_above[:, reach : reach + columns]
+        self.above = zeros(batch, columns, self.units)
+        self.row = zeros(batch, reach + columns, hidden)
+        self.h = self.row[:, reach:]
+        # Views of single cells, (B, ...)
+        self.cells = self.h.unbind(1)
+        self.windows = _windows(self.row, reach + 1).unbind(1)
+        self.above_cells = self.above.unbind(1)
+
+    def next_row(self, context: Tensor | None, then: _Layer | None, canvases: int) -> None:
+        """Vertical stack of one row: from this layer's ``v`` to the next layer's.
+
+        Of some ``canvases``, the rest being alike: the first row's see nothing above them.
+        """
+        self.at += 1
+        scratch, units = self.scratch, self.units
+        before = self.sums[self.at % 2 - 1, : self.canvases]
+        sums = self.sums[self.at % 2, :canvases]
+        self.canvases = canvases
+        sums[..., :-units] = before[..., units:]
+        sums[..., -units:] = self.vertical_bias
+        self._add_products(sums)
+        v_in = sums[..., :units].flatten(0, 1)
+        above = self.above[:canvases].flatten(0, 1)
+        torch.addmm(self.horizontal_bias, v_in, self.across, out=above)
+        self.above[canvases:] = self.above[:1]
         if self.condition is not None and context is not None:
-            self.from_above.addmm_(context.flatten(0, 1), self.condition)
-        self.from_above = self.from_above.view(batch, columns, -1)
-        if self.vertical_out is None:
-            return None
-        return torch.addmm(v.flatten(0, 1), _gate(v_in), self.vertical_out).view_as(v)
+            self.above.flatten(0, 1).addmm_(context.flatten(0, 1), self.condition)
+        if self.vertical_out is not None and then is not None:
+            mixed = scratch.mixed[: len(v_in)]
+            torch.mm(scratch.row_gates[canvases](v_in), self.vertical_out, out=mixed)
+            v = self.v[:canvases]
+            torch.add(v, mixed.view_as(v), out=then.v[:canvases])
+
+    def _add_products(self, sums: Tensor) -> None:
+        """Add what ``v`` times the vertical filter is to the sums (B, w, F * U)."""
+        windows = _windows(self.row_above[: len(sums)], 2 * self.reach + 1)
+        flat = self.scratch.windows[: windows.shape[0] * windows.shape[1]]
+        flat.view_as(windows).copy_(windows)
+        wanted = min(self.reach + 1, self.rows - self.at) * self.units  # by rows of this grid
+        sums[..., :wanted].flatten(0, 1).addmm_(flat, self.vertical[:, :wanted])
+
+    def next_cell(self, column: int, out: Tensor | None) -> Tensor:
+        """Horizontal stack of one cell, from ``h`` to what it is in the next layer: (B, C)."""
+        gate = self.scratch.cell_gate
+        self._add_windows(column, gate.x)
+        return torch.addmm(self.cells[column], gate(gate.x), self.horizontal_out, out=out)
+
+    def _add_windows(self, column: int, out: Tensor) -> None:
+        torch.addmm(self.above_cells[column], self.windows[column], self.horizontal, out=out)
+
+    def next_cells(self, cells: slice) -> Tensor:
+        """:meth:`next_cell` of several cells at once: (B, n, C)."""
+        h, x = self.h[:, cells], self._add_all_windows(cells).flatten(0, 1)
+        return h + (_Gate(x, *x.shape)(x) @ self.horizontal_out).view_as(h)
+
+    def _add_all_windows(self, cells: slice) -> Tensor:
+        windows, above = _windows(self.row, self.reach + 1)[:, cells], self.above[:, cells]
+        x = torch.addmm(above.flatten(0, 1), windows.flatten(0, 1), self.horizontal)
+        return x.view_as(above)
+
+
+class _FirstLayer(_Layer):
+    """The first block, whose products of codes and filters are looked up, not computed.
+
+    So are those of the positions, which are added to the codes: they are the same in all canvases.
+    """
+
+    def __init__(
+        self,
+        block: GatedBlock,
+        batch: int,
+        position: Tensor,  # (h, w, C)
+        scratch: _Scratch,
+        embedding: Tensor,
+    ):
+        rows, columns, hidden = position.shape
+        super().__init__(block, batch, (rows, columns), scratch)
+        reach = self.reach
+        padded = F.pad(position, (0, 0, reach, reach))
+        windows = _windows(padded, 2 * reach + 1).flatten(0, 1)
+        self.vertical_position = (windows @ self.vertical).view(rows, columns, -1)
+        windows = _windows(padded[:, : columns + reach], reach + 1).flatten(0, 1)
+        self.horizontal_position = (windows @ self.horizontal).view(rows, columns, -1)
+
+        # (codes * filter, F * U) and (codes, filter half * U); the last code stands for none.
+        embedding = F.pad(embedding, (0, 0, 0, 1))
+        self.none, self.taps = len(embedding) - 1, 2 * reach + 1
+        taps = self.vertical.view(self.taps, hidden, -1).transpose(0, 1).flatten(1)
+        self.vertical_table = (embedding @ taps).view(len(embedding) * self.taps, -1)
+        taps = self.horizontal.view(reach + 1, hidden, -1).transpose(0, 1).flatten(1)
+        self.table = embedding @ taps
+        self.tap = torch.arange(self.taps, device=embedding.device)
+        seen = self.table.new_zeros(batch, reach + columns, reach + 1, self.units)
+        canvas, cell, tap, _ = seen.stride()
+        self.seen = seen[:, reach:].flatten(2)  # a cell's left code times each tap
+        self.terms = seen.as_strided(  # what a cell adds up: its left code, the one before, ...
+            (batch, columns, reach + 1, self.units), (canvas, cell, cell + tap, 1)
+        )
+        self.terms_of = self.terms.unbind(1)
+        self.seen_cells = self.seen.unbind(1)
+        self.codes_above: Tensor | None = None
+
+    def next_row(self, context: Tensor | None, then: _Layer | None, canvases: int) -> None:
+        super().next_row(context, then, canvases)
+        self.above += self.horizontal_position[self.at]
+
+    def _add_products(self, sums: Tensor) -> None:
+        sums += self.vertical_position[self.at]
+        if self.codes_above is not None:
+            codes = F.pad(self.codes_above, (self.reach, self.reach), value=self.none)
+            index = _windows(codes.mul_(self.taps).unsqueeze(2), self.taps) + self.tap
+            found = F.embedding_bag(index.flatten(0, 1), self.vertical_table, mode="sum")
+            sums += found.view_as(sums)
+
+    def _add_windows(self, column: int, out: Tensor) -> None:
+        torch.sum(self.terms_of[column], 1, out=out).add_(self.above_cells[column])
+
+    def _add_all_windows(self, cells: slice) -> Tensor:
+        return self.terms[:, cells].sum(2).add_(self.above[:, cells])
+
+
+class _Attention:
+    """Self-attention's weights, and the keys and values of all cells so far. D = C / heads."""
+
+    def __init__(self, attention: CausalAttention, batch: int, cells: int):
+        norm = attention.norm
+        self.norm = norm.normalized_shape, norm.weight.detach(), norm.bias.detach(), norm.eps
+        weight, bias = _matrix(attention.query_key_value)
+        # A head's query, key and value side by side, so that one copy keeps key and value.
+        order = torch.arange(len(bias), device=bias.device).view(3, attention.heads, -1)
+        order = order.transpose(0, 1).flatten()
+        self.split, self.split_bias = weight[:, order].contiguous(), bias[order]
+        self.merge, self.merge_bias = _matrix(attention.out)
+        width = len(weight) // attention.heads
+        self.memory = weight.new_zeros(batch, attention.heads, 2, cells, width)
 
     def next_cells(self, h: Tensor, first: int) -> Tensor:
-        """Horizontal stack of cells ``first`` .. of the row: h (B, n, C) to that of the next."""
-        batch, count, hidden = h.shape
-        row = self.row
-        row[:, self.reach + first : self.reach + first + count] = h
-        windows = row.as_strided(  # (B, n, filter half * C), overlapping: no copy for one cell
-            (batch, count, (self.reach + 1) * hidden),
-            (row.stride(0), hidden, 1),
-            row.storage_offset() + first * hidden,
-        ).reshape(batch * count, -1)
-        above = self.from_above[:, first : first + count].reshape(batch * count, -1)
-        h_in = torch.addmm(above, windows, self.horizontal)
-        return torch.addmm(h.reshape(batch * count, -1), _gate(h_in), self.horizontal_out).view_as(
-            h
-        )
+        """h (B, n, C) of cells ``first`` .. in raster order to that behind the attention."""
+        batch, heads, _, _, width = self.memory.shape
+        count, last = h.shape[1], first + h.shape[1]
+        flat = h.flatten(0, 1)
+        split = torch.addmm(self.split_bias, F.layer_norm(flat, *self.norm), self.split)
+        split = split.view(batch, count, heads, 3, width).permute(0, 2, 3, 1, 4)
+        self.memory[:, :, :, first:last] = split[:, :, 1:]  # (B, heads, 2, n, D)
+        keys, values = self.memory[:, :, :, :last].unbind(2)
+        mask = None
+        if count > 1:
+            mask = torch.ones(count, last, dtype=torch.bool, device=h.device).tril(first)
+        mixed = F.scaled_dot_product_attention(split[:, :, 0], keys, values, attn_mask=mask)
+        mixed = mixed.transpose(1, 2).reshape(flat.shape)
+        return torch.addmm(self.merge_bias, mixed, self.merge).add_(flat).view_as(h)
 
 
 class Cache:
@@ -91,49 +277,66 @@ class Cache:
         net: a PixelCNN; its weights must not change while the cache lives.
         batch: canvases, in lockstep.
         context: what :meth:`PixelCNN.context` returned, for a conditional net.
+        wanted: the first row that cells are wanted of. What no such cell sees is left out, so that
+            the first row to go to may be further down, see :attr:`at`.
 
     Call :meth:`next_row` at the start of each row, then :meth:`logits` for its cells from left to
     right: one at a time, or several when their codes are known.
     """
 
-    def __init__(self, net: PixelCNN, batch: int, context: Tensor | None = None):
+    @torch.no_grad()
+    def __init__(self, net: PixelCNN, batch: int, context: Tensor | None = None, wanted: int = 0):
         rows, columns = net.config.grid
-        self.embedding = net.embedding.weight
-        self.position = (net.row + net.column).permute(1, 2, 0)  # (h, w, C)
-        self.context = None if context is None else context.permute(0, 2, 3, 1)  # (B, h, w, C)
+        self.batch, self.columns = batch, columns
+        self.embedding = net.embedding.weight.detach()
+        self.position = (net.row + net.column).permute(1, 2, 0).contiguous()  # (h, w, C)
+        self.context = None  # (B, h, w, C)
+        if context is not None:
+            self.context = context.detach().permute(0, 2, 3, 1)
         blocks: Any = net.blocks
-        self.layers = [_Layer(block, batch, columns) for block in blocks]
+        scratch = _Scratch(net, batch)
+        self.layers = [_Layer(block, batch, (rows, columns), scratch) for block in blocks[1:]]
+        self.looks_up = batch * rows * columns >= CELLS_PER_CODE * len(self.embedding)
+        if self.looks_up:
+            first = _FirstLayer(blocks[0], batch, self.position, scratch, self.embedding)
+        else:
+            first = _Layer(blocks[0], batch, (rows, columns), scratch)
+        self.layers.insert(0, first)
         attention: Any = dict(net.attention.items())
-        self.attention: list[CausalAttention | None] = [
-            attention.get(str(i)) for i in range(len(self.layers))
-        ]
-        self.keys_values = [
-            None
-            if a is None
-            else self.embedding.new_zeros(
-                2, batch, a.heads, rows * columns, net.config.hidden // a.heads
-            )
-            for a in self.attention
-        ]
+        self.attention = {
+            int(layer): _Attention(module, batch, rows * columns)
+            for layer, module in attention.items()
+        }
+        # The biases of blocks' second products are not added to h, which stays below by their sum:
+        # relu(h + sum) @ weight is max(h, -sum) @ weight + sum @ weight, whose end is constant.
+        self.output = []
+        below = torch.zeros_like(self.embedding[0])
         output: Any = net.output
-        self.output = [
-            (b[1].weight[:, :, 0, 0].t(), b[1].bias, b[4].weight[:, :, 0, 0].t(), b[4].bias)
-            for b in output
-        ]
-        head: Any = net.head
-        self.head = (head.weight[:, :, 0, 0].t(), head.bias)
-        self.columns = columns
-        self.at = -1
+        for block in output:
+            (enter, bias), (leave, more) = _matrix(block[1]), _matrix(block[4])
+            self.output.append((-below, bias + below @ enter, enter, leave))
+            below = below + more
+        self.head, bias = _matrix(net.head)
+        self.head_below, self.head_bias = -below, bias + below @ self.head
+        self.at = -1  # the row that the walk is in
+        if not self.attention:
+            self.at = max(0, wanted - sum(layer.reach for layer in self.layers)) - 1
+        for layer in self.layers:
+            layer.at = self.at
 
     def next_row(self, above: Tensor | None) -> None:
         """Go to the next row; ``above`` is the row just finished, int64 (B, w), None at first."""
         self.at += 1
-        v: Any = self.position[self.at].expand(self.layers[0].row.shape[0], -1, -1)
+        self.positions = self.position[self.at].unbind(0)
+        first = self.layers[0]
+        first.v.copy_(self.position[self.at])
         if above is not None:
-            v = v + F.embedding(above, self.embedding)
+            first.v.add_(F.embedding(above, self.embedding))
+        if isinstance(first, _FirstLayer):
+            first.codes_above = above
         context = None if self.context is None else self.context[:, self.at]
-        for layer in self.layers:
-            v = layer.next_row(v, context)
+        for layer, then in zip(self.layers, [*self.layers[1:], None], strict=True):
+            layer.next_row(context, then, 1 if above is None else self.batch)
 
     def logits(self, left: Tensor | None, first: int, count: int = 1) -> Tensor:
         """Logits (B, count, num_codes) of cells ``first`` .. ``first + count - 1`` of this row.
@@ -149,42 +352,63 @@ class Cache:
 
         Only attention needs it: the horizontal stack remembers nothing from row to row.
         """
-        if any(a is not None for a in self.attention):
+        if self.attention:
             self.hidden(codes[:, :-1], 0, self.columns)
 
     def hidden(self, left: Tensor | None, first: int, count: int = 1) -> Tensor:
         """Features (B, count, C) of these cells, as :meth:`PixelCNN.hidden` gives them."""
-        batch = self.layers[0].row.shape[0]
-        h = self.position[self.at, first : first + count].repeat(batch, 1, 1)  # (B, n, C)
-        if left is not None and left.shape[1]:
-            h[:, count - left.shape[1] :] += F.embedding(left, self.embedding)
-        for layer, attention, memory in zip(
-            self.layers, self.attention, self.keys_values, strict=True
-        ):
-            h = layer.next_cells(h, first)
-            if attention is not None and memory is not None:
-                start = self.at * self.columns + first
-                q, k, v = attention.split(h)
-                memory[:, :, :, start : start + count] = torch.stack([k, v])
-                keys, values = memory[:, :, :, : start + count]
-                mask = None
-                if count > 1:
-                    mask = torch.ones(count, start + count, dtype=torch.bool, device=h.device)
-                    mask = mask.tril(start)
-                h = h + attention.merge(
-                    F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
-                )
+        if left is not None and not left.shape[1]:
+            left = None
+        if count == 1:
+            return self._cell(None if left is None else left[:, 0], first).unsqueeze(1)
+        cells, layers = slice(first, first + count), self.layers
+        h = layers[0].h[:, cells]
+        h.copy_(self.position[self.at, cells])
+        if left is not None:
+            begin = count - left.shape[1]
+            h[:, begin:] += F.embedding(left, self.embedding)
+            if isinstance(layers[0], _FirstLayer):
+                layers[0].seen[:, cells][:, begin:] = F.embedding(left, layers[0].table)
+        for i, layer in enumerate(layers):
+            h = layer.next_cells(cells)
+            if i in self.attention:
+                h = self.attention[i].next_cells(h, self.at * self.columns + first)
+            if i + 1 < len(layers):
+                layers[i + 1].h[:, cells] = h
         return h
 
-    def readout(self, h: Tensor) -> Tensor:
-        """Features (B, n, C) to logits (B, n, num_codes)."""
+    def _cell(self, left: Tensor | None, column: int) -> Tensor:
+        """:meth:`hidden` of one cell: (B, C). The same, in as few steps as can be."""
+        first = self.layers[0]
+        if left is None:
+            first.cells[column].copy_(self.positions[column])
+        else:
+            code = self.embedding.index_select(0, left)
+            torch.add(code, self.positions[column], out=first.cells[column])
+            if isinstance(first, _FirstLayer):
+                first.seen_cells[column].copy_(first.table.index_select(0, left))
+        for i, layer in enumerate(self.layers):
+            # Straight to where the next layer looks; the last one's outlives the next cell.
+            out = self.layers[i + 1].cells[column] if i + 1 < len(self.layers) else None
+            if i in self.attention:
+                h = layer.next_cell(column, None).unsqueeze(1)
+                start = self.at * self.columns + column
+                h = self.attention[i].next_cells(h, start)[:, 0]
+                if out is not None:
+                    out.copy_(h)
+            else:
+                h = layer.next_cell(column, out)
+        return h
+
+    def readout(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Features (B, n, C) to logits (B, n, num_codes); ``bias`` is in place of the head's."""
         shape = h.shape[:2]
         h = h.flatten(0, 1)
-        for weight_in, bias_in, weight_out, bias_out in self.output:
-            inner = torch.addmm(bias_in, F.relu(h), weight_in).relu_()
-            h = h + torch.addmm(bias_out, inner, weight_out)
-        weight, bias = self.head
-        return torch.addmm(bias, F.relu(h), weight).unflatten(0, shape)
+        for below, bias_in, weight_in, weight_out in self.output:
+            inner = torch.addmm(bias_in, torch.maximum(h, below), weight_in).relu_()
+            h = torch.addmm(h, inner, weight_out)
+        out = self.head_bias if bias is None else bias
+        return torch.addmm(out, torch.maximum(h, self.head_below), self.head).unflatten(0, shape)
 
 
 @dataclass(frozen=True)
@@ -209,7 +433,12 @@ def gumbel(
         columns, batch, *codes = shape
         whole = gumbel((columns, batch * generator.count, *codes), like, generator.generator)
         return whole[:, generator.index * batch : (generator.index + 1) * batch]
-    return like.new_empty(shape).exponential_(generator=generator).log_().neg_()
+    if like.device.type != "cpu":
+        return like.new_empty(shape).exponential_(generator=generator).log_().neg_()
+    # What exponential_ is here, in half the time: that takes one logarithm after the other. (Or,
+    # on some processors, other numbers altogether: like this, codes are the same on all.)
+    uniform = torch.rand(shape, dtype=torch.float64, generator=generator)
+    return torch.rsub(uniform, 1).log_().to(like.dtype).neg_().log_().neg_()
 
 
 @torch.inference_mode()
@@ -226,20 +455,21 @@ def fill(
     has_empty = empty.any(2).any(0).tolist()
     if not any(has_empty):
         return
-    cache = Cache(net, batch, net.context(condition, rows))
+    cache = Cache(net, batch, net.context(condition, rows), wanted=has_empty.index(True))
     last = max(row for row in range(rows) if has_empty[row])
-    for row in range(last + 1):
+    for row in range(cache.at + 1, last + 1):
         cache.next_row(codes[:, row - 1] if row else None)
         if not has_empty[row]:
             cache.feed(codes[:, row])
             continue
-        noise = None
-        if temperature > 0:
-            noise = gumbel((columns, batch, net.config.num_codes), cache.embedding, generator)
+        # What a row adds to its logits times the temperature: (w, B, num_codes).
+        offset = cache.head_bias.expand(columns, batch, -1)
+        noise = gumbel(tuple(offset.shape), offset, generator) if temperature > 0 else offset
+        offset = torch.add(offset, noise, alpha=temperature)
+        known = ~empty[:, row].t().unsqueeze(2)  # what is known wins
+        index = torch.where(known, codes[:, row].t().unsqueeze(2), 0)
+        offset.scatter_add_(2, index, torch.where(known, torch.inf, 0.0).to(offset.dtype))
         for column in range(columns):
             left = codes[:, row, column - 1 : column] if column else None
-            scores = cache.logits(left, column)[:, 0]
-            if noise is not None:
-                scores = scores.div_(temperature).add_(noise[column])
-            here = codes[:, row, column]
-            torch.where(empty[:, row, column], scores.argmax(1), here, out=here)
+            scores = cache.readout(cache.hidden(left, column), offset[column])
+            torch.argmax(scores[:, 0], 1, out=codes[:, row, column])
