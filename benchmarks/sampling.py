@@ -11,7 +11,9 @@ Every way writes the same codes from the same noise, which is checked before it 
 - *row-wise*: the vertical stack once a row, the row's horizontal stack for each code;
 - *fixed point*: guess the whole canvas, evaluate it at once, repeat until nothing changes (Jacobi
   iteration; Song et al. 2021, arXiv 2002.03629);
-- *cached*: ours, ``PixelCNN.sample``.
+- *cached*: ours, ``PixelCNN.sample``;
+- *graph*, on a GPU: a row's and a cell's step as CUDA graphs (``ral_env/nets/graph.py``), and the
+  same in bfloat16, with how far its log-probs are from float32's.
 
 The *floor* is the larger of two times: the network's multiplications, each weight once a cell, at
 the rate of a large matrix product; and reading what does not fit the processor's cache at the rate
@@ -30,6 +32,7 @@ sampled, decoded, and scored by the discriminator.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +45,7 @@ from benchmarks.plots import markdown_table
 from ral_env import bundle
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint
 from ral_env.nets.cache import Cache, gumbel
+from ral_env.nets.graph import GraphSampler
 
 
 def _net(grid: int, hidden: int, layers: int, **more: Any) -> PixelCNNConfig:
@@ -116,6 +120,24 @@ def naive(case: Case, most: int | None = None) -> Tensor:
         logits = case.net.logits(codes, case.condition)[:, row, column]
         codes[:, row, column] = (logits + case.noise[row, column]).argmax(-1)
     return codes
+
+
+def graphed(case: Case, precision: Literal["float32", "bfloat16"]) -> Callable[[], Tensor]:
+    sampler = GraphSampler(case.net, case.batch, precision)
+
+    def sample() -> Tensor:
+        generator = torch.Generator(case.noise.device).manual_seed(1)
+        return sampler.sample(case.empty, case.condition, generator=generator)
+
+    return sample
+
+
+@torch.inference_mode()
+def log_prob_error(case: Case, codes: Tensor) -> float:
+    """Mean absolute difference, nats a code, of bfloat16's log-probs from float32's."""
+    short = copy.deepcopy(case.net).bfloat16()
+    exact, found = (net.log_prob(codes, case.condition) for net in (case.net, short))
+    return (exact - found.float()).abs().mean().item()
 
 
 @torch.inference_mode()
@@ -235,7 +257,12 @@ def floor(case: Case, rate: float, bandwidth: float, cache_bytes: float = 32e6) 
 
 @torch.inference_mode()
 def measure(
-    name: str, config: PixelCNNConfig, batch: int, device: str, limits: tuple[float, float]
+    name: str,
+    config: PixelCNNConfig,
+    batch: int,
+    device: str,
+    limits: tuple[float, float],
+    graph: bool,
 ) -> dict[str, str]:
     """One row: times of every way, after a check that all write the same codes."""
     case = Case.make(config, batch, device)
@@ -257,6 +284,16 @@ def measure(
     by_row = timed(lambda: row_wise(case), 1)
     jacobi = timed(lambda: fixed_point(case), 1)
     least = floor(case, *limits)
+    graphs: dict[str, str] = {}
+    if graph:
+        whole, short = graphed(case, "float32"), graphed(case, "bfloat16")
+        same.append(torch.equal(whole(), expected))
+        short()  # captured before it is timed, as the other was
+        graphs = {
+            "graph s": f"{timed(whole, 3):.4f}",
+            "graph, bfloat16 s": f"{timed(short, 3):.4f}",
+            "bfloat16's error, nats a code": f"{log_prob_error(case, expected):.4f}",
+        }
     return {
         "network, grid": name,
         "batch": str(batch),
@@ -270,6 +307,7 @@ def measure(
         "times naive": f"{forward * cells / ours:.0f}",
         "floor s": f"{least:.4f}",
         "times floor": f"{ours / least:.2f}",
+        **graphs,
         "cache MB": f"{held_bytes(cache) / 1e6:.1f}",
     }
 
@@ -299,6 +337,7 @@ def command(
     device: str = "cpu",
     threads: int = 1,
     bundles: list[str] = ["faces32", "faces128"],  # noqa: B006
+    graph: bool = False,
 ) -> None:
     """Time ways of sampling a PixelCNN that write the same codes.
 
@@ -308,6 +347,7 @@ def command(
         device: cpu or cuda.
         threads: of torch, on the CPU.
         bundles: whose pictures are timed.
+        graph: check and time the steps of CUDA graphs on the CPU too, where nothing is captured.
     """
     batches = batch if isinstance(batch, list) else [batch]
     if min(*batches, threads) < 1:
@@ -323,7 +363,7 @@ def command(
     rows = []
     for size in batches:
         for name, config in chosen.items():
-            rows.append(measure(name, config, size, device, limits))
+            rows.append(measure(name, config, size, device, limits, graph or device == "cuda"))
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     print("\n" + markdown_table(rows, list(rows[0])))
     rows = [measure_bundle(name, size, device) for name in bundles for size in batches]

@@ -1,0 +1,272 @@
+"""Sampling where launching work costs more than the work: a row's and a cell's step as CUDA graphs.
+
+A cell of a large net is a few hundred small kernels, and launching each takes a GPU longer than
+running it. Here the two steps are written so that they can be captured once and replayed: all
+buffers stay where they are, and the position is a tensor on the device, which the steps move on
+themselves. The host waits for nothing until the canvas is finished.
+
+Where there is no CUDA the same steps are called instead of replayed: they write what
+:meth:`PixelCNN.sample` writes (tests/test_graph.py), at a speed that is of no interest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ral_env.nets.cache import Part, gumbel
+
+if TYPE_CHECKING:
+    from ral_env.nets.pixelcnn import CausalAttention, GatedBlock, PixelCNN
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def _matrix(layer: Any) -> Tensor:
+    """Weight (in, out) of a 1x1 convolution or linear layer."""
+    return layer.weight.flatten(1).t()
+
+
+def _gate(x: Tensor) -> Tensor:
+    a, b = x.chunk(2, -1)
+    return torch.tanh(a) * torch.sigmoid(b)
+
+
+class GraphSampler:
+    """Samples one net for batches of one size.
+
+    Args:
+        net: a PixelCNN; each call of :meth:`sample` takes its weights as they are then.
+        batch: canvases.
+        precision: ``float32`` is exact; with ``bfloat16`` all but the logits, the noise and the
+            choice is in 16 bits, for half the bytes of weights.
+    """
+
+    def __init__(
+        self, net: PixelCNN, batch: int, precision: Literal["float32", "bfloat16"] = "float32"
+    ):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision={precision!r}, expected one of {tuple(PRECISIONS)}")
+        self.net, self.batch, self.dtype = net, batch, PRECISIONS[precision]
+        config, device = net.config, net.embedding.weight.device
+        (rows, columns), hidden = config.grid, config.hidden
+        reach, units = config.filter_size // 2, 2 * config.residual
+        self.reach = reach
+
+        def zeros(*shape: int, dtype: torch.dtype | None = None) -> Tensor:
+            return torch.zeros(shape, dtype=dtype or self.dtype, device=device)
+
+        self.row, self.column = zeros(1, dtype=torch.int64), zeros(1, dtype=torch.int64)
+        self.codes = zeros(batch, rows * columns, dtype=torch.int64)
+        self.empty = zeros(batch, rows * columns, dtype=torch.bool)
+        self.noise = zeros(columns, batch, config.num_codes, dtype=torch.float32)
+        self.coldness = zeros(1, dtype=torch.float32)  # 1 / temperature
+        self.context = zeros(batch, rows, columns, hidden) if config.condition_layers else None
+        self.rows_above = [zeros(batch, reach + 1, columns + 2 * reach, hidden) for _ in net.blocks]
+        self.above = [zeros(batch, columns, units) for _ in net.blocks]
+        self.cells = [zeros(batch, reach + columns, hidden) for _ in net.blocks]
+        attention: Any = net.attention
+        self.memory = {
+            int(layer): zeros(2, batch, module.heads, rows * columns, hidden // module.heads)
+            for layer, module in attention.items()
+        }
+        self.window = torch.arange(reach + 1, device=device)
+        self.order = torch.arange(rows * columns, device=device)
+        self.weights = self._laid_out()
+        self.steps: tuple[Any, Any] | None = None
+
+    def _laid_out(self) -> dict[str, Tensor]:
+        """The net's weights as matrices."""
+        net: Any = self.net
+        w = {
+            "embedding": net.embedding.weight,
+            "position": (net.row + net.column).permute(1, 2, 0),  # (h, w, C)
+            "head": _matrix(net.head),
+            "head_bias": net.head.bias,
+        }
+        for i, block in enumerate(net.blocks):
+            w |= {f"{i}.{name}": value for name, value in self._block(block).items()}
+        for i, module in net.attention.items():
+            w |= {f"{i}.{name}": value for name, value in self._attention(module).items()}
+        for i, block in enumerate(net.output):
+            w |= {f"out{i}.in": _matrix(block[1]), f"out{i}.in_bias": block[1].bias}
+            w |= {f"out{i}.out": _matrix(block[4]), f"out{i}.out_bias": block[4].bias}
+        return {k: v.detach().to(self.dtype, copy=True).contiguous() for k, v in w.items()}
+
+    @staticmethod
+    def _block(block: GatedBlock) -> dict[str, Any]:
+        found = {
+            # (rows * filter * C, U) and (filter half * C, U)
+            "vertical": block.vertical.weight.permute(2, 3, 1, 0).flatten(0, 2),
+            "vertical_bias": block.vertical.bias,
+            "horizontal": block.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1),
+            "horizontal_bias": block.horizontal.bias,
+            "across": _matrix(block.across),
+            "horizontal_out": _matrix(block.horizontal_out),
+        }
+        if block.vertical_out is not None:
+            found["vertical_out"] = _matrix(block.vertical_out)
+        if block.condition is not None:
+            found["condition"] = _matrix(block.condition)
+        return found
+
+    @staticmethod
+    def _attention(module: CausalAttention) -> dict[str, Any]:
+        return {
+            "norm": module.norm.weight, "norm_bias": module.norm.bias,
+            "split": _matrix(module.query_key_value), "split_bias": module.query_key_value.bias,
+            "merge": _matrix(module.out), "merge_bias": module.out.bias,
+        }  # fmt: skip
+
+    def _row_step(self) -> None:
+        """Go to the next row and run its vertical stack."""
+        w, reach = self.weights, self.reach
+        rows, columns = self.net.config.grid
+        self.row.add_(1)
+        self.column.zero_()
+        before = self.codes.view(-1, rows, columns).index_select(1, (self.row - 1).clamp(min=0))
+        v = F.embedding(before[:, 0], w["embedding"]) * (self.row > 0)  # (B, w, C)
+        v = v + w["position"].index_select(0, self.row)
+        for i, seen in enumerate(self.rows_above):
+            seen[:, :-1] = seen[:, 1:].clone()
+            seen[:, -1, reach : reach + columns] = v
+            windows = seen.unfold(2, 2 * reach + 1, 1).permute(0, 2, 1, 4, 3)  # (B, w, F, f, C)
+            v_in = torch.addmm(
+                w[f"{i}.vertical_bias"], windows.reshape(len(v) * columns, -1), w[f"{i}.vertical"]
+            )
+            above = torch.addmm(w[f"{i}.horizontal_bias"], v_in, w[f"{i}.across"])
+            if self.context is not None:
+                context = self.context.index_select(1, self.row).flatten(0, 2)
+                above = above + context @ w[f"{i}.condition"]
+            self.above[i].copy_(above.view_as(self.above[i]))
+            if f"{i}.vertical_out" in w:
+                v = v + (_gate(v_in) @ w[f"{i}.vertical_out"]).view_as(v)
+
+    def _cell_step(self) -> None:
+        """Write the cell at the present column, where it is EMPTY, and go to the next."""
+        w, reach, column = self.weights, self.reach, self.column
+        _, columns = self.net.config.grid
+        cell = self.row * columns + column
+        left = self.codes.index_select(1, (cell - 1).clamp(min=0))[:, 0]
+        h = F.embedding(left, w["embedding"]) * (column > 0)  # (B, C)
+        h = h + w["position"].flatten(0, 1).index_select(0, cell)
+        for i, cells in enumerate(self.cells):
+            cells.index_copy_(1, column + reach, h[:, None])
+            window = cells.index_select(1, column + self.window).flatten(1)
+            x = self.above[i].index_select(1, column)[:, 0] + window @ w[f"{i}.horizontal"]
+            h = h + _gate(x) @ w[f"{i}.horizontal_out"]
+            if i in self.memory:
+                h = self._attend(i, h, cell)
+        index = 0
+        while f"out{index}.in" in w:
+            name = f"out{index}"
+            inner = torch.addmm(w[f"{name}.in_bias"], F.relu(h), w[f"{name}.in"])
+            h = h + torch.addmm(w[f"{name}.out_bias"], F.relu(inner), w[f"{name}.out"])
+            index += 1
+        logits = torch.addmm(w["head_bias"], F.relu(h), w["head"]).float()
+        scores = logits * self.coldness + self.noise.index_select(0, column)[0]
+        known = self.codes.index_select(1, cell)
+        chosen = scores.argmax(1, keepdim=True)
+        written = torch.where(self.empty.index_select(1, cell), chosen, known)
+        self.codes.index_copy_(1, cell, written)
+        column.add_(1)
+
+    def _attend(self, layer: int, h: Tensor, cell: Tensor) -> Tensor:
+        w, memory = self.weights, self.memory[layer]
+        _, batch, heads, _, width = memory.shape
+        normal = F.layer_norm(h, h.shape[1:], w[f"{layer}.norm"], w[f"{layer}.norm_bias"])
+        split = torch.addmm(w[f"{layer}.split_bias"], normal, w[f"{layer}.split"])
+        q, k, v = split.view(batch, 3, heads, 1, width).unbind(1)
+        memory.index_copy_(3, cell, torch.stack([k, v]))
+        past = (self.order <= cell).view(1, 1, 1, -1)
+        mixed = F.scaled_dot_product_attention(q, memory[0], memory[1], attn_mask=past)
+        merged = torch.addmm(
+            w[f"{layer}.merge_bias"], mixed.reshape(batch, -1), w[f"{layer}.merge"]
+        )
+        return h + merged
+
+    def _captured(self) -> tuple[Any, Any]:
+        """Both steps, as something to call: CUDA graphs where there is CUDA."""
+        if self.codes.device.type != "cuda":
+            return self._row_step, self._cell_step
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries set themselves up outside the capture
+            for _ in range(3):
+                self._begin()
+                self._row_step()
+                self._cell_step()
+        torch.cuda.current_stream().wait_stream(side)
+        self._begin()
+        graphs = []
+        for step in (self._row_step, self._cell_step):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                step()
+            graphs.append(graph.replay)
+        return graphs[0], graphs[1]
+
+    def _begin(self) -> None:
+        self.row.fill_(-1)
+        self.column.zero_()
+        for seen in self.rows_above:
+            seen.zero_()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prefix: Tensor,
+        condition: Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | Part | None = None,
+    ) -> Tensor:
+        """What :meth:`PixelCNN.sample` does, with its arguments and errors.
+
+        Raises:
+            ValueError: also if the prefix is of another batch.
+        """
+        net, columns = self.net, self.net.config.grid[1]
+        net.check_prefix(prefix)
+        if not temperature >= 0:
+            raise ValueError(f"temperature={temperature}, expected 0 or more")
+        if len(prefix) != self.batch:
+            raise ValueError(
+                f"prefix holds {len(prefix)} canvases, expected {self.batch}: make a sampler for "
+                "each size of batch"
+            )
+        for name, value in self._laid_out().items():
+            self.weights[name].copy_(value)
+        if self.steps is None:
+            self.steps = self._captured()
+        row_step, cell_step = self.steps
+        rows = prefix.shape[1]
+        cells = rows * columns
+        self._begin()
+        self.codes[:, :cells] = prefix.flatten(1)
+        self.empty[:, :cells] = self.codes[:, :cells] == net.config.num_codes
+        # EMPTY is no code: nothing reads it, but looking it up must not fail.
+        self.codes[:, :cells].masked_fill_(self.empty[:, :cells], 0)
+        if self.context is not None:
+            context = net.context(condition, rows)
+            assert context is not None
+            self.context[:, :rows] = context.permute(0, 2, 3, 1)
+        else:
+            net.context(condition, rows)  # refuses a condition
+        self.coldness.fill_(1 / temperature if temperature else 1.0)
+        wanted = (prefix == net.config.num_codes).any(2).any(0).tolist()
+        last = max((row for row in range(rows) if wanted[row]), default=-1)
+        for row in range(last + 1):
+            row_step()
+            if wanted[row]:
+                if temperature:
+                    self.noise.copy_(gumbel(tuple(self.noise.shape), self.noise, generator))
+                else:
+                    self.noise.zero_()
+            elif not self.memory:
+                continue  # the horizontal stack remembers nothing from row to row
+            for _ in range(columns):
+                cell_step()
+        return self.codes[:, :cells].view_as(prefix).clone()
