@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -98,9 +99,16 @@ class Job:
         return self.folder / f"mle-{Path(self.bundle).name}-{self.seed}-{self.seconds:g}.pt"
 
 
+def _own_core() -> None:
+    """One thread; and time is the processor's, so that an arm which shares its core with another
+    program is given as much as one that does not."""
+    torch.set_num_threads(1)
+    time.perf_counter = time.process_time
+
+
 def train_control(job: Job) -> None:
     """Give maximum likelihood as much time, and keep its weights."""
-    torch.set_num_threads(1)
+    _own_core()
     arm = demo.Arm(demo.CONTINUED, job.env, job.seconds, job.seed, bundle=job.bundle)
     weights, _, _ = demo.train_arm(arm)
     tensors = [{name: torch.from_numpy(v) for name, v in state.items()} for state in weights]
@@ -109,7 +117,7 @@ def train_control(job: Job) -> None:
 
 def measure(job: Job) -> dict[str, Any]:
     """Train a variant and judge it; and continued MLE, cooled to as much entropy, beside it."""
-    torch.set_num_threads(1)
+    _own_core()
     bundle = bundles.load(job.bundle)
     judge = demo.Judge(bundle, job.seed)
     continued = copy.deepcopy(list(bundle.priors))
