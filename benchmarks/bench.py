@@ -9,6 +9,7 @@ from importlib import import_module
 BENCHMARKS = {
     "learning": "where an iteration of learning spends its time: the RAL loop, and PPO",
     "oracles": "the oracle experiments before any RL: entropies and both divergences",
+    "pretraining": "what pretraining costs: memory of every recipe, images and codes a second",
     "recipes": "settings of the RAL loop against more maximum likelihood, where truth is known",
     "sampling": "how fast codes are sampled: ours, the naive way, what the machine can do",
     "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
@@ -26,4 +27,6 @@ def main(argv: list[str] | None = None) -> int | None:
     parser.add_argument("name", choices=list(BENCHMARKS), help="which benchmark")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of that benchmark")
     parsed = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    return import_module(f"benchmarks.{parsed.name}").main(parsed.arguments)
+    # By its name only: nothing imports pretrain.
+    module = "pretrain.costs" if parsed.name == "pretraining" else f"benchmarks.{parsed.name}"
+    return import_module(module).main(parsed.arguments)

@@ -1,0 +1,61 @@
+"""What pretraining costs: the count of kept bytes by hand, and a row for every net."""
+
+import pytest
+import torch
+from torch import nn
+
+from pretrain import costs
+from pretrain.recipes import RECIPES
+from ral_env.cli import main
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_kept_bytes_by_hand(device):
+    """A linear layer keeps its input, a sigmoid its output; weights are not counted."""
+    with torch.device(device):
+        net = nn.Sequential(nn.Linear(10, 20), nn.Sigmoid(), nn.Linear(20, 5))
+        x = torch.zeros(7, 10)
+    assert costs.kept_bytes(net, lambda: net(x).sum()) == 4 * (7 * 10 + 7 * 20)
+
+
+def test_a_net_that_is_not_there_keeps_what_a_real_one_does():
+    recipe = RECIPES["faces64"]
+    real, meta = (
+        {name: costs.kept_bytes(net, loss) for name, net, loss, _ in costs.stages(recipe, device)}
+        for device in ("cpu", "meta")
+    )
+    assert real.keys() == {"vqvae", "prior_0"}
+    for name in real:
+        assert meta[name] == pytest.approx(real[name], rel=0.02)
+
+
+def test_every_net_of_every_recipe_has_a_row(capsys):
+    assert main(["bench", "pretraining", "--part", "memory"]) == 0
+    out = capsys.readouterr().out
+    for recipe in RECIPES.values():
+        assert sum(recipe.name in line for line in out.splitlines()) >= 2, recipe.name
+
+
+def test_steps_are_timed_and_learn(monkeypatch):
+    """The timed step is a training step: it moves the weights."""
+    seen = []
+
+    def once(step, device, repeats=5):
+        seen.append(step)
+        step()
+        return 1.0
+
+    monkeypatch.setattr(costs, "seconds_of", once)
+    monkeypatch.setattr(costs, "loading", lambda recipe: {})
+    rows = costs.speed(RECIPES["digits"], "cpu")
+    assert [row["what"] for row in rows[:-1]] == [
+        f"{net}, {way}" for net in ("vqvae", "prior_0")
+        for way in ("float32", "channels_last", "bfloat16")
+    ]  # fmt: skip
+    optimizer = seen[-1].args[0]
+    assert all(state["step"] == 3 for state in optimizer.state.values())
+
+
+def test_an_unknown_recipe_is_refused(capsys):
+    assert main(["bench", "pretraining", "--recipe", "cats"]) == 1
+    assert "expected one of digits" in capsys.readouterr().err
