@@ -2,6 +2,7 @@
 
     ral bench pretraining                                   # both, one CPU thread
     ral bench pretraining --part speed --recipe celeba128 --device cuda
+    ral bench pretraining --part peer --clone FOLDER        # of rosinality/vq-vae-2-pytorch
 
 *Memory* of a training step is four times the weights (they, their gradients, Adam's two averages)
 and all that the forward pass keeps for the way back, counted by running it on tensors without
@@ -9,11 +10,15 @@ contents; what a library takes while it works is not in it. The recipes' whole b
 once: ``accumulate`` divides what is kept.
 
 *Speed* is that of a training step, forward, backward and update; for the VQ-VAE without the
-codebook's look-up. Loading is of PNG files of the recipe's size, by one process.
+codebook's look-up. Loading is of PNG files of the recipe's size, by one process. *Peer* is a whole
+step of a VQ-VAE-2 of the paper's size, codebooks included, by turns with a public implementation's.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +33,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from pretrain import data
 from pretrain.recipes import RECIPES, Recipe
-from pretrain.vqvae import to_float
+from pretrain.vqvae import codebooks, losses, to_float
 from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig
 
 
@@ -161,35 +166,93 @@ def loading(recipe: Recipe, count: int = 256) -> dict[str, str]:
             "a second": f"{len(index) / seconds:.0f} images", "ratio": ""}  # fmt: skip
 
 
+def peer(clone: str, size: int, batch: int, device: str) -> list[dict[str, str]]:
+    """VQ-VAE-2 of the paper's size, ours and rosinality's: both learn from the same images."""
+    recipe = RECIPES["celeba128"]
+    config = dataclasses.replace(recipe.vqvae, image_size=size)
+    with tempfile.TemporaryDirectory() as folder:
+        # Its codebook asks this module of its own to sum over processes; there is one here.
+        Path(folder, "distributed.py").write_text("def all_reduce(tensor):\n    return tensor\n")
+        sys.path[:0] = [folder, clone]
+        try:
+            theirs: Any = importlib.import_module("vqvae").VQVAE(
+                channel=config.hidden, n_res_block=2, n_res_channel=config.residual,
+                embed_dim=config.code_dim, n_embed=config.num_codes,
+            ).to(device)  # fmt: skip
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"clone={clone!r} has no vqvae.VQVAE ({error}), expected a clone of "
+                "github.com/rosinality/vq-vae-2-pytorch"
+            ) from error
+        finally:
+            del sys.path[:2]
+    ours = VQVAE(config).to(device)
+    books = [book.to(device) for book in codebooks(config, recipe.vqvae_training)]
+    pixels = torch.from_numpy(data.faces(batch, size)[0]).to(device)
+
+    def their_loss() -> Tensor:
+        images = to_float(pixels)
+        decoded, commitment = theirs(images)
+        return F.mse_loss(decoded, images) + 0.25 * commitment.mean()
+
+    def our_loss() -> Tensor:
+        return torch.stack(list(losses(ours, books, 0, pixels).values())).sum()
+
+    plain = torch.autocast(device, enabled=False)
+    steps = {
+        name: partial(_step, torch.optim.Adam(net.parameters()), loss, plain)
+        for name, net, loss in (("ours", ours, our_loss), ("rosinality's", theirs, their_loss))
+    }
+    times = {name: float("inf") for name in steps}
+    for _ in range(3):  # by turns, so that what else goes on meets both
+        for name, step in steps.items():
+            times[name] = min(times[name], seconds_of(step, device, 3))
+    their_seconds = times["rosinality's"]
+    sizes = {"ours": ours, "rosinality's": theirs}
+    return [
+        {"VQ-VAE-2": name, "weights": f"{sum(p.numel() for p in sizes[name].parameters()):,}",
+         "ms a step": f"{seconds * 1e3:.0f}", "images a second": f"{batch / seconds:.1f}",
+         "ratio": f"{their_seconds / seconds:.2f}"}
+        for name, seconds in times.items()
+    ]  # fmt: skip
+
+
 def _print(rows: list[dict[str, str]]) -> None:
     for cells in (list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)):
         print(f"| {' | '.join(cells)} |")
 
 
 def command(
-    part: Literal["memory", "speed", "both"] = "both",
+    part: Literal["memory", "speed", "both", "peer"] = "both",
     recipe: str = "faces64",
+    clone: str = "",
+    batch: int = 8,
     device: str = "cpu",
     threads: int = 1,
 ) -> None:
     """Tell what pretraining costs.
 
     Args:
-        part: which table.
+        part: which table; both are of memory and speed.
         recipe: whose training steps are timed.
+        clone: of the peer, a folder.
+        batch: images of the comparison with the peer.
         device: cpu or cuda, of the timing.
         threads: of torch, on the CPU.
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe={recipe!r}, expected one of {', '.join(RECIPES)}")
     torch.set_num_threads(threads)
-    if part != "speed":
+    if part in ("memory", "both"):
         print("Memory of a training step, float32, the whole batch at once (computed)\n")
         _print(memory())
-    if part != "memory":
-        where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
+    if part in ("speed", "both"):
         print(f"\nTraining steps of recipe {recipe}, {where}\n")
         _print(speed(RECIPES[recipe], device))
+    if part == "peer":
+        print(f"A step of a VQ-VAE-2 at 128 pixels, batch {batch}, {where}\n")
+        _print(peer(clone, 128, batch, device))
 
 
 def main(argv: list[str] | None = None) -> None:

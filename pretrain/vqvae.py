@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,41 @@ def usage(codes: np.ndarray, config: VQVAEConfig) -> dict[str, float]:
     return found
 
 
+def codebooks(config: VQVAEConfig, training: VQVAETraining) -> list[Any]:
+    """What learns the codebooks, one a level: the library keeps the moving averages, k-means start
+    and dead-code revival; our net keeps just the codebooks that come out."""
+    from vector_quantize_pytorch import VectorQuantize
+
+    return [
+        VectorQuantize(
+            dim=config.code_dim,
+            codebook_size=config.num_codes,
+            decay=training.codebook_decay,
+            commitment_weight=training.beta,
+            rotation_trick=False,
+            kmeans_init=True,
+            threshold_ema_dead_code=training.revive_below,
+            accept_image_fmap=True,
+        )
+        for _ in range(config.levels)
+    ]
+
+
+def losses(vqvae: VQVAE, quantisers: Sequence[Any], shift: int, batch: Tensor) -> dict[str, Tensor]:
+    """``reconstruction`` and ``commitment`` of uint8 images (n, 3, S, S)."""
+    images = to_float(shifted(batch, shift))
+    commitments = []
+
+    def nearest(level: int, vectors: Tensor) -> Tensor:
+        quantised, _, commitment = quantisers[level](vectors)
+        commitments.append(commitment)
+        return quantised
+
+    decoded = vqvae.decode_vectors(vqvae.quantise(images, nearest))
+    commitment = torch.stack(commitments).sum()
+    return {"reconstruction": F.mse_loss(decoded, images), "commitment": commitment}
+
+
 def fit(
     config: VQVAEConfig,
     images: Pixels,
@@ -125,40 +161,11 @@ def fit(
         what :func:`usage` says of their codes.
     """
     held = validation[: VALIDATION_BYTES // validation[:1].nbytes]
-    # The library keeps the moving averages, k-means start and dead-code revival; our net keeps
-    # just the codebooks that come out.
-    from vector_quantize_pytorch import VectorQuantize
-
     # It looks once, when it is built, whether there are processes to share its averages with.
     Processes(options.get("device", "cpu"))
     torch.manual_seed(seed)
     vqvae = VQVAE(config)
-    quantisers: list[Any] = [
-        VectorQuantize(
-            dim=config.code_dim,
-            codebook_size=config.num_codes,
-            decay=training.codebook_decay,
-            commitment_weight=training.beta,
-            rotation_trick=False,
-            kmeans_init=True,
-            threshold_ema_dead_code=training.revive_below,
-            accept_image_fmap=True,
-        )
-        for _ in range(config.levels)
-    ]
-
-    def losses(batch: Tensor) -> dict[str, Tensor]:
-        images = to_float(shifted(batch, training.shift))
-        commitments = []
-
-        def nearest(level: int, vectors: Tensor) -> Tensor:
-            quantised, _, commitment = quantisers[level](vectors)
-            commitments.append(commitment)
-            return quantised
-
-        decoded = vqvae.decode_vectors(vqvae.quantise(images, nearest))
-        commitment = torch.stack(commitments).sum()
-        return {"reconstruction": F.mse_loss(decoded, images), "commitment": commitment}
+    quantisers = codebooks(config, training)
 
     def validate(net: Any) -> dict[str, float]:
         books = [quantiser.codebook.detach() for quantiser in quantisers]
@@ -168,7 +175,7 @@ def fit(
 
     rows = optimise(
         vqvae,
-        losses,
+        partial(losses, vqvae, quantisers, training.shift),
         lambda index: images[index],
         len(images),
         validate,
