@@ -67,6 +67,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "partial generation": {"start": "partial"},
     "running normaliser": {"normaliser": "running"},
     "no gate": {"gate_auc": 0.0},
+    "anchor 2": {"mle_weight": 2.0},
+    "anchor 1, average 0.995": {"mle_weight": 1.0, "ema": 0.995},
+    "anchor 1, 6 discriminator updates": {"mle_weight": 1.0, "discriminator_updates": 6},
+    "anchor 1, KL 0.1": {"mle_weight": 1.0, "kl_weight": 0.1},
+    "anchor 1, batch 128": {"mle_weight": 1.0, "batch": 128},
 }
 
 
@@ -128,6 +133,8 @@ def measure(job: Job) -> dict[str, Any]:
         seconds=job.seconds, iterations=10**9,
     )  # fmt: skip
     result = reinforce.train(config, progress=False)
+    if not result.history:
+        raise ValueError(f"seconds={job.seconds} were over before the first policy update")
     ral = demo.Generator(result.policies)
     temperature = metrics.matching_temperature(
         lambda t: demo.Generator(continued, t).entropy(1000, job.seed),
