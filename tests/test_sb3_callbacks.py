@@ -262,7 +262,7 @@ def test_a_collapse_is_stopped_and_undone(tiny, monkeypatch, max_nats, why):
     damaging(model, monkeypatch, rollout=2, by=6.0)
     guard = CollapseGuard(max_nats)
     with pytest.warns(UserWarning, match=why):
-        model.learn(6 * 256, callback=[guard, watch])
+        model.learn(6 * 256, callback=[guard, SampleGrids(), watch])  # one that reads on
     assert model.num_timesteps == 3 * 256 and len(watch.rollouts) == 2
     assert torch.equal(prior_of(model), before)
     assert guard.stopped and why in guard.stopped

@@ -410,11 +410,13 @@ class CollapseGuard(_EpisodeCallback):
             self._good = {name: value.clone() for name, value in state.items()}
             return True
         self._restore(why)
-        # This rollout is not learnt from; training that goes on begins with new episodes.
-        self.model._last_obs = None
         return False
 
     def _on_training_end(self) -> None:
+        if self.stopped is not None:
+            # The rollout was broken off: training that goes on begins with new episodes. Not
+            # earlier, since callbacks after this one still read the observation of its last step.
+            self.model._last_obs = None
         if self.stopped is None and self._first is not None:
             why = self._why(self._nll(), self._first[1])
             if why is not None:
