@@ -143,3 +143,48 @@ print(json.dumps({
     assert end["return"] == pytest.approx(end["earned"], abs=1e-4)
     assert end["final"] == end["observation"]
     assert_whole(end["final"])
+
+
+@pytest.mark.skipif(not find_spec("ray"), reason="pip install 'ray[rllib]'")
+def test_the_rllib_script_trains_and_its_checkpoint_goes_on(tmp_path):
+    code = f"""
+import json, os, sys
+sys.path.insert(0, {str(PAGE.parent)!r})
+import ray, torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from rllib_train import configure, train
+ray.init(include_dashboard=False, log_to_driver=False)
+rows = train(configure("RALFaces32-v0", canvases=8), 2, "checkpoint")
+loaded = Algorithm.from_checkpoint(os.path.abspath("checkpoint"))
+more = loaded.train()
+empty = torch.full((2, 64), 64, dtype=torch.int16)
+logits = loaded.get_module().forward_inference({{"obs": empty}})
+print(json.dumps({{
+    "rows": rows, "iteration": more["training_iteration"],
+    "logits": list(logits["action_dist_inputs"].shape),
+}}))
+"""
+    end = run(tmp_path, code)
+    assert [row["iteration"] for row in end["rows"]] == [1, 2]
+    assert [row["episodes"] for row in end["rows"]] == [8, 16]
+    for row in end["rows"]:
+        assert -64 <= row["return"] <= 64 and 0 < row["entropy"] <= math.log(64) + 1e-4
+    assert end["iteration"] == 3
+    assert end["logits"] == [2, 64]
+
+
+@pytest.mark.skipif(not find_spec("ray"), reason="pip install 'ray[rllib]'")
+@pytest.mark.timeout(600)  # Ray's processes can take minutes to start on a busy machine
+def test_the_rllib_script_trains_with_several_runners(tmp_path):
+    settings = "--iterations 2 --runners 2 --canvases 8 --out checkpoint"
+    done = subprocess.run(
+        [sys.executable, str(PAGE.parent / "rllib_train.py"), *settings.split()],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.split()[0].isdigit()]
+    assert [row[:2] for row in rows] == [["1", "8"], ["2", "16"]]
+    assert (tmp_path / "checkpoint" / "rllib_checkpoint.json").exists()
