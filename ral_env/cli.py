@@ -28,7 +28,11 @@ COMMANDS = {
     "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")
-EXTRAS = {"sklearn": "pretrain", "vector_quantize_pytorch": "pretrain"}
+EXTRAS = {
+    "sklearn": "pretrain",
+    "vector_quantize_pytorch": "pretrain",
+    "sb3_contrib": "contrib",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
