@@ -8,8 +8,8 @@
 
     envs = make_vec_env("RALDigits-v0", 64, seed=0, reward="intermediate")
     model = PPO(PixelCNNPolicy, envs, seed=0, tensorboard_log="runs/ppo", **defaults(PPO, envs))
-    model.learn(50 * 64 * 64, callback=[  # 50 rollouts of 64 canvases of 64 codes
-        HindsightRewards(kl=0.3),  # credits each code with what it earned, and anchors the policy
+    model.learn(100 * 64 * 64, callback=[  # 100 rollouts of 64 canvases of 64 codes
+        HindsightRewards(kl=2.0),  # credits each code with what it earned, and anchors the policy
         ValueWarmup(5),  # the critic learns first
         CollapseGuard(max_nats=3.0),  # stops, and restores, when modes are lost
         DiscriminatorCallback(DiscriminatorTraining(loss="logistic", learning_rate=1e-3)),

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_wrapper
 
 from agents.sb3.buffer import EpisodeBuffer
@@ -28,8 +29,9 @@ def defaults(algorithm: type, envs: Any, **changes: Any) -> dict[str, Any]:
 
     The return of a canvas is its sum of scores, so gamma is 1. So is gae_lambda: the score comes
     at the end, and with less it would reach early codes through the critic alone, which knows
-    nothing at first. A minibatch is the whole rollout. Steps are small and few (1e-4, PPO's
-    n_epochs 2): a pretrained policy has much to lose.
+    nothing at first. A minibatch is the whole rollout. Steps are small and few (PPO's n_epochs 2):
+    a pretrained policy has much to lose. The learning rate falls from 1e-4 to a tenth over a call
+    of ``learn``, since a policy gradient's noise does not shrink by itself.
 
     Args:
         algorithm: PPO, A2C or TRPO (sb3-contrib), or a subclass.
@@ -57,7 +59,7 @@ def defaults(algorithm: type, envs: Any, **changes: Any) -> dict[str, Any]:
     n_steps = changes.get("n_steps", length)
     arguments = {
         "n_steps": n_steps,
-        "learning_rate": 1e-4,
+        "learning_rate": LinearSchedule(1e-4, 1e-5, 1.0),
         "gamma": 1.0,
         "gae_lambda": 1.0,
         "rollout_buffer_class": EpisodeBuffer,

@@ -50,7 +50,8 @@ class Config:
         canvases: episodes that are played side by side: a rollout.
         rollouts: how many; for dqn, as many steps.
         learning_rate: of the policy; none is the algorithm's default here.
-        kl: weight of the divergence from the MLE prior (of priors only).
+        kl: weight of the divergence from the MLE prior (of priors only). Rewards are scores summed
+            over a canvas: more than 2 holds the policy back, less lets it exploit them.
         value_warmup: first rollouts in which only the critic learns (of priors only).
         max_nats: stop and restore when forward NLL on held-out codes has risen by more than this,
             nats per canvas (of priors only).
@@ -69,7 +70,7 @@ class Config:
     canvases: int = 64
     rollouts: int = 100
     learning_rate: float | None = None
-    kl: float = 0.0
+    kl: float = 2.0
     value_warmup: int = 5
     max_nats: float = 3.0
     discriminator_updates: int = 3
