@@ -66,7 +66,7 @@ def fit(
         real, fake = some(train), some(fake_train)
         with torch.enable_grad():
             losses = trainer.update(real, fake)
-        if step % check_every == 0:
+        if step % check_every == 0 or step == most_steps:
             auc = trainer.held_out_auc(real_held_out, fake_held_out)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
             bar.set_postfix_str(f"AUC {auc:.3f}, {shown}")

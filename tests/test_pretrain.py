@@ -11,7 +11,7 @@ from PIL import Image
 
 from agents.mle import as_grids
 from agents.training import Training
-from pretrain import data, discriminator, distance, features, run, vqvae
+from pretrain import data, discriminator, distance, features, redraw, run, vqvae
 from pretrain.recipes import RECIPES
 from pretrain.vqvae import VQVAETraining, extract, reconstruction_error, usage
 from ral_env import bundle
@@ -391,3 +391,23 @@ def test_a_shipped_bundle_has_the_nets_that_its_recipe_says(name):
     if recipe.keep:
         sizes = [len(made.split(split)) for split in bundle.SPLITS]
         assert all(size <= most for size, most in zip(sizes, recipe.keep, strict=True))
+
+
+def test_an_experiment_is_drawn_anew_from_the_same_oracle(tmp_path):
+    """Other codes, another prior and discriminator; tokeniser, oracle and features stay."""
+    made = bundle.load("oracle")
+    hasty = dataclasses.replace(RECIPES["oracle"].prior_trainings[0], steps=20, validate_every=10)
+    recipe = dataclasses.replace(
+        RECIPES["oracle"], prior_trainings=(hasty,), oracle_samples=260, fakes=64,
+        discriminator_steps=4, discriminator_batch=16,
+    )  # fmt: skip
+    again = bundle.load(redraw.redraw(made, recipe, 7, tmp_path / "again"))
+    assert again.layout == made.layout and again.dataset == made.dataset
+    assert [len(again.split(name)) for name in bundle.SPLITS] == [200, 20, 40]
+    assert not np.array_equal(again.split("train"), made.split("train")[:200])
+    grids = [torch.from_numpy(again.split("test").astype(np.int64)).view(-1, 8, 8)]
+    new, old = (joint.total_log_prob(b.oracles, grids) for b in (again, made))
+    assert torch.equal(new, old), "the same oracle"
+    assert not torch.equal(*(joint.total_log_prob(b.priors, grids) for b in (again, made)))
+    with pytest.raises(ValueError, match="has no oracle"):
+        redraw.redraw(bundle.load("digits"), recipe, 1, tmp_path / "none")
