@@ -177,6 +177,14 @@ def timed(call: Callable[[], Any], repeats: int) -> float:
     return best
 
 
+def once(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of one call, and what it returned."""
+    start = time.perf_counter()
+    found = call()
+    _wait()
+    return time.perf_counter() - start, found
+
+
 def held_bytes(cache: Cache) -> int:
     """What a cache keeps in memory: its layouts of the weights, tables and buffers."""
     storages: dict[int, int] = {}
@@ -262,7 +270,8 @@ def measure(
     batch: int,
     device: str,
     limits: tuple[float, float],
-    graph: bool,
+    graph: bool = False,
+    solve: bool = True,
 ) -> dict[str, str]:
     """One row: times of every way, after a check that all write the same codes."""
     case = Case.make(config, batch, device)
@@ -270,8 +279,9 @@ def measure(
     few = min(expected[0].numel(), 24)
     head = naive(case, few).flatten(1)[:, :few]
     same = [torch.equal(head, expected.flatten(1)[:, :few])]
-    same.append(torch.equal(row_wise(case), expected))
-    solved, passes = fixed_point(case)
+    by_row, found = once(lambda: row_wise(case))
+    same.append(torch.equal(found, expected))
+    jacobi, (solved, passes) = once(lambda: fixed_point(case)) if solve else (0.0, (expected, 0))
     same.append(torch.equal(solved, expected))
 
     forward = timed(lambda: case.net.logits(solved, case.condition), 2)
@@ -281,8 +291,6 @@ def measure(
     half[:, config.grid[0] // 2 :] = config.num_codes
     completed = timed(lambda: cached(case, half), 3)
     cache = Cache(case.net, batch, case.net.context(case.condition, config.grid[0]))
-    by_row = timed(lambda: row_wise(case), 1)
-    jacobi = timed(lambda: fixed_point(case), 1)
     least = floor(case, *limits)
     graphs: dict[str, str] = {}
     if graph:
@@ -300,7 +308,7 @@ def measure(
         "same codes": "yes" if all(same) else f"NO: {same}",
         "naive s": f"{forward * cells:.2f}",
         "row-wise s": f"{by_row:.3f}",
-        "fixed point s": f"{jacobi:.3f} ({passes} passes)",
+        "fixed point s": f"{jacobi:.3f} ({passes} passes)" if solve else "",
         "cached s": f"{ours:.4f}",
         "half given s": f"{completed:.4f}",
         "ms a code": f"{ours / cells * 1e3:.3f}",
@@ -338,6 +346,8 @@ def command(
     threads: int = 1,
     bundles: list[str] = ["faces32", "faces128"],  # noqa: B006
     graph: bool = False,
+    nets: list[str] = [],  # noqa: B006
+    fixed_point: bool = True,
 ) -> None:
     """Time ways of sampling a PixelCNN that write the same codes.
 
@@ -347,6 +357,8 @@ def command(
         device: cpu or cuda.
         threads: of torch, on the CPU.
         bundles: whose pictures are timed.
+        nets: of those networks, the ones of these names; all if not given.
+        fixed_point: whether to time that way too; it is slow where it takes many passes.
         graph: check and time the steps of CUDA graphs on the CPU too, where nothing is captured.
     """
     batches = batch if isinstance(batch, list) else [batch]
@@ -360,10 +372,15 @@ def command(
         "naive: one forward pass times the number of codes.\n"
     )
     chosen = {"small": SMALL, "paper": PAPER, "all": SMALL | PAPER}[networks]
+    if unknown := set(nets) - set(chosen):
+        raise ValueError(f"nets {sorted(unknown)}, expected some of {list(chosen)}")
+    chosen = {name: chosen[name] for name in nets or chosen}
     rows = []
     for size in batches:
         for name, config in chosen.items():
-            rows.append(measure(name, config, size, device, limits, graph or device == "cuda"))
+            rows.append(
+                measure(name, config, size, device, limits, graph or device == "cuda", fixed_point)
+            )
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     print("\n" + markdown_table(rows, list(rows[0])))
     rows = [measure_bundle(name, size, device) for name in bundles for size in batches]

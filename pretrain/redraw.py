@@ -44,9 +44,7 @@ def redraw(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
     generator = torch.Generator().manual_seed(1000 + seed)
     grids = joint.draw(made.oracles, count, generator)  # type: ignore[arg-type]
     edges = [count * n // 13 for n in (0, 10, 11, 13)]
-    train, validation, test = (
-        [grid[a:b] for grid in grids] for a, b in pairwise(edges)
-    )
+    train, validation, test = ([grid[a:b] for grid in grids] for a, b in pairwise(edges))
 
     def stored(net: torch.nn.Module) -> torch.nn.Module:
         return net.half().float() if recipe.half else net

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents import reinforce
-from benchmarks import demo, learning, recipes
+from benchmarks import demo, learning, recipes, sampling
 from ral_env.cli import main
 
 
@@ -88,3 +88,23 @@ def test_ppo_is_timed_either_way():
         for fast in (True, False):
             collected, learnt = learning.ppo("RALDigits-v0", 2, fast)
             assert collected > 0 and learnt > 0
+
+
+@pytest.mark.parametrize("more", [{}, {"attention_layers": 1}, {"condition_layers": 1}])
+def test_every_way_of_sampling_writes_the_same_codes(more):
+    row = sampling.measure("tiny", sampling._net(4, 8, 2, **more), 3, "cpu", (1e9, 1e9), True)
+    assert row["same codes"] == "yes"
+    assert {"naive s", "row-wise s", "cached s", "graph s", "floor s"} <= row.keys()
+    assert 0 < float(row["bfloat16's error, nats a code"]) < 0.1
+
+
+def test_the_floor_counts_every_multiplication_by_hand():
+    """One layer, 2 channels, 2x2 cells of 512 codes: filters 3x5 and 1x3, two of 1x1, the head."""
+    net = sampling.Case.make(sampling._net(2, 2, 1, output_layers=0), 1, "cpu").net
+    a_cell = 2 * 4 * 15 + 2 * 4 * 3 + 4 * 4 + 2 * 2 + 2 * 512
+    assert sampling.multiplications(net, batch=3) == 3 * 4 * a_cell
+
+
+def test_networks_that_are_not_there_are_refused(capsys):
+    assert main(["bench", "sampling", "--nets", '["7x7"]']) == 1
+    assert "7x7" in capsys.readouterr().err
