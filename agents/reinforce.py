@@ -46,6 +46,7 @@ from ral_env.vector import LatentCanvasVectorEnv
 
 Grids = list[Tensor]  # codes, one grid a level, top first
 Row = dict[str, float]
+KEPT_BYTES = 2**28  # of real canvases, decoded
 LEVELS = {"both": slice(None), "top": slice(0, 1), "bottom": slice(1, None)}
 
 
@@ -335,10 +336,11 @@ class Game:
         processes.share(self.discriminator)
         self.trainer = DiscriminatorTrainer(net, config.discriminator, processes)
         self.normaliser = NORMALISERS[config.normaliser](self.bundle.reward_scale)
-        self.real, self.held_out = (
-            [grid.to(self.device) for grid in as_grids(self.layout, self.bundle.split(name))]
+        self.real: dict[str, Grids] = {
+            name: [grid.to(self.device) for grid in as_grids(self.layout, self.bundle.split(name))]
             for name in ("train", "validation")
-        )
+        }
+        self.kept: dict[str, Tensor | None] = {}  # what the discriminator is shown of them
         self.pool: deque[Grids] = deque(maxlen=max(1, config.fake_pool))
         self.aucs: deque[float] = deque(maxlen=20)
         self.mean_return: float | None = None  # of the batches so far
@@ -391,17 +393,34 @@ class Game:
         yield
         self.spent[f"seconds_{what}"] += time.perf_counter() - start
 
-    def some(self, grids: Grids, like: Grids | None = None) -> Grids:
-        """A batch of them, cut to as many rows as ``like`` has."""
-        index = torch.randint(len(grids[0]), (self.config.batch,), generator=self.generator)
-        index = self.processes.mine(index)
-        heights = [grid.shape[1] for grid in like or grids]
-        return [grid[index, :rows] for grid, rows in zip(grids, heights, strict=True)]
+    def some(self, split: str) -> Tensor:
+        """Which canvases of a split make a batch: this process's part of the indices."""
+        count = len(self.real[split][0])
+        index = torch.randint(count, (self.config.batch,), generator=self.generator)
+        return self.processes.mine(index)
 
     @torch.no_grad()
     def seen(self, grids: Grids) -> Tensor:
         """What the discriminator is shown of them."""
         return represent(self.vqvae, grids, self.kind)
+
+    def seen_real(self, split: str, like: Grids) -> Tensor:
+        """What it is shown of a batch of real canvases, cut to as many rows as ``like`` has.
+
+        Whole ones of a small data set are decoded once, not anew for each update.
+        """
+        index, whole = self.some(split), self.real[split]
+        heights = [grid.shape[1] for grid in like]
+        if heights != [grid.shape[1] for grid in whole]:
+            return self.seen([g[index, :rows] for g, rows in zip(whole, heights, strict=True)])
+        if split not in self.kept:
+            bytes_each = self.seen([grid[:1] for grid in whole]).nbytes
+            self.kept[split] = None
+            if bytes_each * len(whole[0]) <= KEPT_BYTES:
+                parts = zip(*(grid.split(64) for grid in whole), strict=True)
+                self.kept[split] = torch.cat([self.seen(list(part)) for part in parts])
+        kept = self.kept[split]
+        return self.seen([grid[index] for grid in whole]) if kept is None else kept[index]
 
     def rollout(self) -> tuple[np.ndarray, Grids, Tensor]:
         """Start episodes and sample every code they are to write.
@@ -414,9 +433,9 @@ class Game:
         options: dict[str, Any] = {"start": mode, "rows": rows}
         if mode == "continue":
             shape = (config.batch // config.group,)
-            index = torch.randint(len(self.real[0]), shape, generator=self.generator)
+            index = torch.randint(len(self.real["train"][0]), shape, generator=self.generator)
             index = self.processes.mine(index.repeat_interleave(config.group))
-            options["codes"] = layout.flatten([grid[index] for grid in self.real])
+            options["codes"] = layout.flatten([grid[index] for grid in self.real["train"]])
         with self.clock("environment"):
             canvas, _ = self.envs.reset(options=options)
         with self.clock("sampling"):
@@ -434,13 +453,13 @@ class Game:
             self.pool.append(self.rollout()[1])
         with self.clock("discriminator"):
             fake = self.pool[int(torch.randint(len(self.pool), (1,), generator=self.generator))]
-            return self.trainer.update(self.seen(self.some(self.real, like=fake)), self.seen(fake))
+            return self.trainer.update(self.seen_real("train", like=fake), self.seen(fake))
 
     def scores(self, grids: Grids) -> tuple[Tensor, Tensor]:
         """Score maps of held-out reals and of these fakes, of all processes."""
         with torch.no_grad(), self.clock("scoring"):
-            shown = self.some(self.held_out, like=grids), grids
-            real, fake = (self.discriminator(self.seen(each)) for each in shown)
+            shown = self.seen_real("validation", like=grids), self.seen(grids)
+            real, fake = (self.discriminator(each) for each in shown)
         return self.processes.gather(real), self.processes.gather(fake)
 
     def earn(self, canvas: np.ndarray, grids: Grids) -> tuple[np.ndarray, Tensor, Tensor]:
@@ -479,7 +498,8 @@ class Game:
     def mle_loss(self) -> Tensor:
         """Nats per real code. With dropout, as in pretraining: few real codes are soon learnt by
         heart."""
-        real = self.some(self.real)
+        index = self.some("train")
+        real = [grid[index] for grid in self.real["train"]]
         self.learning.train()
         nats = -_flat(joint.log_prob(self.policies, real))[:, self.learnt(real)].mean()
         self.learning.eval()

@@ -329,6 +329,26 @@ def test_a_group_starts_from_the_same_real_rows(small):
         assert len(torch.unique(grid.flatten(1), dim=0)) == 8, "each writes its own"
 
 
+@pytest.mark.parametrize("kind", ["image", "codes"])
+@pytest.mark.parametrize("most", [2**28, 0], ids=["kept", "decoded anew"])
+def test_real_canvases_are_shown_as_they_decode(small, tiny, tiny_two, kind, most, monkeypatch):
+    """Kept or not, cut or whole, from the same random numbers."""
+    monkeypatch.setattr(reinforce, "KEPT_BYTES", most)
+    two = len(bundles.load(small.bundle).priors) == 2
+    if kind == "image":
+        small = dataclasses.replace(small, bundle=str(tiny_two if two else tiny))
+    game = reinforce.Game(dataclasses.replace(small, discriminator_input=kind), None)
+    for rows in (8, 5):
+        like = [grid[:, : grid.shape[1] * rows // 8] for grid in game.real["train"]]
+        state = game.generator.get_state()
+        found = game.seen_real("train", like)
+        game.generator.set_state(state)
+        index = game.some("train")
+        expected = game.seen([grid[index] for grid in like])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert (game.kept["train"] is not None) == (most > 0)
+
+
 def test_many_epochs_move_the_ratio_and_are_clipped(small):
     """With one epoch it is REINFORCE; with several, what has moved too far earns no more."""
     config = dataclasses.replace(small, mle_weight=0.0, iterations=1, learning_rate=0.1, ema=0.0)
