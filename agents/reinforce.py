@@ -316,6 +316,7 @@ class Game:
         self.policies = own
         self.priors = copy.deepcopy(own)  # as they came, for the KL
         self.averages = copy.deepcopy(own)
+        self.policy, self.average = nn.ModuleList(own), nn.ModuleList(self.averages)
         for policy in own:
             policy.requires_grad_(False)
         self.learning = nn.ModuleList(own[LEVELS[config.levels]]).requires_grad_()
@@ -350,8 +351,8 @@ class Game:
     def parts(self) -> dict[str, Any]:
         """What learns, by name; each has ``state_dict``."""
         return {
-            "policies": nn.ModuleList(self.policies),
-            "averages": nn.ModuleList(self.averages),
+            "policies": self.policy,
+            "averages": self.average,
             "optimizer": self.optimizer,
             "discriminator": self.discriminator,
             "discriminator_optimizer": self.trainer.optimizer,
@@ -483,7 +484,7 @@ class Game:
         torch.stack(list(losses.values())).sum().backward()
         self.processes.average_gradients(self.learning)
         self.optimizer.step()
-        average_into(nn.ModuleList(self.averages), nn.ModuleList(self.policies), self.config.ema)
+        average_into(self.average, self.policy, self.config.ema)
 
     def learnt(self, grids: Grids) -> Tensor:
         """Which cells of the canvas are of a level that learns: bool (cells,)."""

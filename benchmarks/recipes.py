@@ -193,7 +193,7 @@ def command(
     todo = [Job(v, env, b, s, seconds, file.parent) for b in places for s in seeds for v in names]
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
-    done = {(r["variant"], r["bundle"], r["seed"], r["given"]) for r in rows}
+    done = set(map(_key, rows))
     left = [job for job in todo if job.key not in done]
     controls = {job.control: job for job in left if not job.control.exists()}
     print(f"{len(left)} of {len(todo)} arms of {seconds:g} s to train, {jobs} at a time")
@@ -207,8 +207,12 @@ def command(
                 writer.writerows(rows)
             print(", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
     wanted = {job.key for job in todo}
-    keys = [(r["variant"], r["bundle"], r["seed"], r["given"]) for r in rows]
-    print("\n" + table([row for row, key in zip(rows, keys, strict=True) if key in wanted]))
+    print("\n" + table([row for row in rows if _key(row) in wanted]))
+
+
+def _key(row: dict[str, str]) -> tuple[str, ...]:
+    """A row's :attr:`Job.key`."""
+    return row["variant"], row["bundle"], row["seed"], row["given"]
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:

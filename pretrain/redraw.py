@@ -9,16 +9,14 @@ another.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from agents import mle
 from pretrain import discriminator
 from pretrain.recipes import RECIPES, Recipe
-from pretrain.run import _splits
+from pretrain.run import split_samples
 from ral_env import bundle
 from ral_env.nets import PixelCNN, joint
 
@@ -39,12 +37,11 @@ def redraw(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
             f"bundle {made.path.name!r} has no oracle, so nothing new can be drawn from it: "
             "expected one of the oracle recipes"
         )
-    count = recipe.oracle_samples
     # Not the seeds that `ral pretrain` samples with.
     generator = torch.Generator().manual_seed(1000 + seed)
-    grids = joint.draw(made.oracles, count, generator)  # type: ignore[arg-type]
-    edges = [count * n // 13 for n in (0, 10, 11, 13)]
-    train, validation, test = ([grid[a:b] for grid in grids] for a, b in pairwise(edges))
+    grids = joint.draw(made.oracles, recipe.oracle_samples, generator)  # type: ignore[arg-type]
+    codes, splits = split_samples(grids)
+    train, validation, test = (codes[name] for name in bundle.SPLITS)
 
     def stored(net: torch.nn.Module) -> torch.nn.Module:
         return net.half().float() if recipe.half else net
@@ -86,7 +83,7 @@ def redraw(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
         reward_scale=scale,
         priors=priors,
         codes=made.layout.flatten([grid.numpy() for grid in grids]),
-        splits=_splits(np.diff(edges)),
+        splits=splits,
         dataset=made.dataset,
         recipe=dict(made.recipe) | {"redrawn_with_seed": seed},
         metrics={

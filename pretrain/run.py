@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -327,6 +328,14 @@ def _styles(recipe: Recipe, images: data.Images) -> dict[str, Tensor] | None:
     return {part: torch.from_numpy(own).view(-1, 1, 1) for part, own in images.styles.items()}
 
 
+def split_samples(grids: Sequence[Tensor]) -> tuple[Codes, dict[str, tuple[int, int]]]:
+    """An oracle's samples, 10 : 1 : 2 into train, validation and test; and their rows."""
+    edges = [len(grids[0]) * n // 13 for n in (0, 10, 11, 13)]
+    parts = zip(bundle.SPLITS, pairwise(edges), strict=True)
+    codes: Codes = {name: [grid[a:b] for grid in grids] for name, (a, b) in parts}
+    return codes, _splits(np.diff(edges))
+
+
 def _splits(sizes: Sequence[int] | np.ndarray) -> dict[str, tuple[int, int]]:
     """First and last + 1 row of train, validation and test, one after another."""
     ends = np.cumsum(sizes).tolist()
@@ -423,13 +432,8 @@ def pretrain(
         sampled = place.once(
             "oracle_codes", lambda: {"grids": joint.draw(oracles, recipe.oracle_samples, generator)}
         )["grids"]
-        edges = [recipe.oracle_samples * n // 13 for n in (0, 10, 11, 13)]
-        codes = {
-            name: [grid[a:b] for grid in sampled]
-            for name, a, b in zip(bundle.SPLITS, edges[:-1], edges[1:], strict=True)
-        }
+        codes, splits = split_samples(sampled)
         flat = layout.flatten([grid.numpy() for grid in sampled])
-        splits = _splits(np.diff(edges))
         entropy = -joint.total_log_prob(oracles, codes["test"]).mean().item()
         metrics["oracle"] = {"entropy": entropy, "curves": curves}
         dataset = f"samples of an oracle prior of {images.name}"

@@ -11,16 +11,14 @@ Where there is no CUDA the same steps are called instead of replayed: they write
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ral_env.nets.cache import Part, gumbel
-
-if TYPE_CHECKING:
-    from ral_env.nets.pixelcnn import CausalAttention, GatedBlock, PixelCNN
+from ral_env.nets.pixelcnn import CausalAttention, GatedBlock, PixelCNN, gate
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -28,11 +26,6 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def _matrix(layer: Any) -> Tensor:
     """Weight (in, out) of a 1x1 convolution or linear layer."""
     return layer.weight.flatten(1).t()
-
-
-def _gate(x: Tensor) -> Tensor:
-    a, b = x.chunk(2, -1)
-    return torch.tanh(a) * torch.sigmoid(b)
 
 
 class GraphSampler:
@@ -143,7 +136,7 @@ class GraphSampler:
                 above = above + context @ w[f"{i}.condition"]
             self.above[i].copy_(above.view_as(self.above[i]))
             if f"{i}.vertical_out" in w:
-                v = v + (_gate(v_in) @ w[f"{i}.vertical_out"]).view_as(v)
+                v = v + (gate(v_in, -1) @ w[f"{i}.vertical_out"]).view_as(v)
 
     def _cell_step(self) -> None:
         """Write the cell at the present column, where it is EMPTY, and go to the next."""
@@ -157,7 +150,7 @@ class GraphSampler:
             cells.index_copy_(1, column + reach, h[:, None])
             window = cells.index_select(1, column + self.window).flatten(1)
             x = self.above[i].index_select(1, column)[:, 0] + window @ w[f"{i}.horizontal"]
-            h = h + _gate(x) @ w[f"{i}.horizontal_out"]
+            h = h + gate(x, -1) @ w[f"{i}.horizontal_out"]
             if i in self.memory:
                 h = self._attend(i, h, cell)
         index = 0
@@ -229,9 +222,7 @@ class GraphSampler:
             ValueError: also if the prefix is of another batch.
         """
         net, columns = self.net, self.net.config.grid[1]
-        net.check_prefix(prefix)
-        if not temperature >= 0:
-            raise ValueError(f"temperature={temperature}, expected 0 or more")
+        net.check_sample(prefix, temperature)
         if len(prefix) != self.batch:
             raise ValueError(
                 f"prefix holds {len(prefix)} canvases, expected {self.batch}: make a sampler for "

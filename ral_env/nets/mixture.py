@@ -114,7 +114,7 @@ class Mixture(nn.Module):
         Raises:
             ValueError: if the prefix has another shape, dtype, codes or style, or temperature < 0.
         """
-        self.expert.check_prefix(prefix)
+        self.expert.check_sample(prefix, temperature)
         if condition is None:
             weights = self.posterior(prefix, temperature or 1.0)
             condition = torch.multinomial(weights, 1, generator=generator).unsqueeze(2)

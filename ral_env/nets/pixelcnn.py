@@ -288,15 +288,14 @@ class PixelCNN(nn.Module):
         Raises:
             ValueError: if the prefix has another shape, dtype or codes, or temperature < 0.
         """
-        self.check_prefix(prefix)
-        if not temperature >= 0:
-            raise ValueError(f"temperature={temperature}, expected 0 or more")
+        self.check_sample(prefix, temperature)
         codes = prefix.clone()
         cache.fill(self, codes, condition, temperature, generator)
         return codes
 
-    def check_prefix(self, prefix: Tensor) -> None:
-        """A ValueError if :meth:`sample` cannot take these codes, EMPTY cells included."""
+    def check_sample(self, prefix: Tensor, temperature: float) -> None:
+        """A ValueError if :meth:`sample` cannot take these codes, EMPTY cells included, or this
+        temperature."""
         self._check_grid(prefix)
         if prefix.numel() and not 0 <= int(prefix.min()) <= int(prefix.max()) <= (
             self.config.num_codes
@@ -305,6 +304,8 @@ class PixelCNN(nn.Module):
                 f"prefix holds codes from {int(prefix.min())} to {int(prefix.max())}, expected 0 "
                 f"to {self.config.num_codes - 1}, or {self.config.num_codes} for EMPTY"
             )
+        if not temperature >= 0:
+            raise ValueError(f"temperature={temperature}, expected 0 or more")
 
     def _check_grid(self, codes: Tensor) -> None:
         rows, columns = self.config.grid
