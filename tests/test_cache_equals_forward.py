@@ -1,5 +1,7 @@
 """Incremental sampling is exact: it equals the plain forward, from every kind of prefix."""
 
+import math
+
 import pytest
 import torch
 
@@ -144,12 +146,39 @@ def test_a_cache_makes_no_graph():
 
 
 def test_noise_is_gumbel_whatever_the_processor():
+    """By its distribution function, far into the side on which codes win; from the bits alone."""
     mine, theirs = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
-    noise = gumbel((50, 4000), torch.zeros(1), mine)
-    assert abs(noise.mean() - 0.5772) < 0.02 and abs(noise.std() - 1.2825) < 0.02
+    noise = gumbel((50, 4001), torch.zeros(1), mine)
     assert noise.dtype == torch.float32 and torch.isfinite(noise).all()
-    uniform = torch.rand(50, 4000, dtype=torch.float64, generator=theirs)
-    torch.testing.assert_close(noise, -(-torch.log1p(-uniform)).log().float())
+    assert abs(noise.mean() - 0.5772) < 0.01 and abs(noise.std() - 1.2825) < 0.01
+    for x in (-2, -1, 0, 1, 3, 6):
+        expected = -math.expm1(-math.exp(-x))  # P(noise > x)
+        error = (expected * (1 - expected) / noise.numel()) ** 0.5
+        assert (noise > x).float().mean().item() == pytest.approx(expected, abs=4 * error)
+    bits = torch.empty(100_025, dtype=torch.int64).random_(-(2**63), None, generator=theirs)
+    halves = torch.stack([bits % 2**32, bits >> 32], 1).flatten()[:200_050]
+    signed = torch.where(halves >= 2**31, halves - 2**32, halves).double()
+    exponential = -torch.log1p(-(signed.abs() + 0.5) / 2**31 * (1 - 2**-24))
+    expected = -exponential.log().float()
+    wins = expected > -1.5  # the numbers' steps are coarser below, where no code wins
+    torch.testing.assert_close(noise.flatten()[wins], expected[wins], atol=1e-5, rtol=1e-5)
+
+
+def test_the_rarest_noise_is_finite_and_right():
+    """Bits of the smallest and the largest numbers, where logarithms end."""
+    extreme = torch.tensor([[0, 0], [-(2**31), 2**31 - 1], [1, -1]], dtype=torch.int32)
+
+    class Bits:
+        def random_(self, *_, **__):
+            return extreme.view(torch.int64).squeeze(1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "empty", lambda *_, **__: Bits())
+        noise = gumbel((3, 2), torch.zeros(1))
+    expected = torch.tensor([0.5, 0.5, 2**31, 2**31, 1.5, 1.5]).double() / 2**31
+    expected = -(-torch.log1p(-expected * (1 - 2**-24))).log().view(3, 2).float()
+    assert torch.isfinite(noise).all() and noise.max() < 23
+    torch.testing.assert_close(noise, expected)
 
 
 def prefixes():

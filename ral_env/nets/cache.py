@@ -17,6 +17,7 @@ teacher-forced pass, which has a gradient.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -252,6 +253,17 @@ class _Attention:
         self.merge, self.merge_bias = _matrix(attention.out)
         width = len(weight) // attention.heads
         self.memory = weight.new_zeros(batch, attention.heads, 2, cells, width)
+        self.cells = self.memory.unbind(3)  # (B, heads, 2, D)
+
+    def next_cell(self, h: Tensor, cell: int, out: Tensor | None) -> Tensor:
+        """:meth:`next_cells` of one cell, (B, C), in as few steps as can be."""
+        batch, heads, _, _, width = self.memory.shape
+        split = torch.addmm(self.split_bias, F.layer_norm(h, *self.norm), self.split)
+        split = split.view(batch, heads, 3, width)
+        self.cells[cell].copy_(split[:, :, 1:])
+        keys, values = self.memory[:, :, :, : cell + 1].unbind(2)
+        mixed = F.scaled_dot_product_attention(split[:, :, :1], keys, values)
+        return torch.addmm(self.merge_bias, mixed.view(h.shape), self.merge, out=out).add_(h)
 
     def next_cells(self, h: Tensor, first: int) -> Tensor:
         """h (B, n, C) of cells ``first`` .. in raster order to that behind the attention."""
@@ -360,7 +372,7 @@ class Cache:
         if left is not None and not left.shape[1]:
             left = None
         if count == 1:
-            return self._cell(None if left is None else left[:, 0], first).unsqueeze(1)
+            return self.next_cell(None if left is None else left[:, 0], first).unsqueeze(1)
         cells, layers = slice(first, first + count), self.layers
         h = layers[0].h[:, cells]
         h.copy_(self.position[self.at, cells])
@@ -377,8 +389,8 @@ class Cache:
                 layers[i + 1].h[:, cells] = h
         return h
 
-    def _cell(self, left: Tensor | None, column: int) -> Tensor:
-        """:meth:`hidden` of one cell: (B, C). The same, in as few steps as can be."""
+    def next_cell(self, left: Tensor | None, column: int) -> Tensor:
+        """:meth:`hidden` of one cell: (B, C), of codes (B,). The same, in fewer steps."""
         first = self.layers[0]
         if left is None:
             first.cells[column].copy_(self.positions[column])
@@ -391,24 +403,23 @@ class Cache:
             # Straight to where the next layer looks; the last one's outlives the next cell.
             out = self.layers[i + 1].cells[column] if i + 1 < len(self.layers) else None
             if i in self.attention:
-                h = layer.next_cell(column, None).unsqueeze(1)
-                start = self.at * self.columns + column
-                h = self.attention[i].next_cells(h, start)[:, 0]
-                if out is not None:
-                    out.copy_(h)
+                h = layer.next_cell(column, None)
+                h = self.attention[i].next_cell(h, self.at * self.columns + column, out)
             else:
                 h = layer.next_cell(column, out)
         return h
 
     def readout(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
         """Features (B, n, C) to logits (B, n, num_codes); ``bias`` is in place of the head's."""
-        shape = h.shape[:2]
-        h = h.flatten(0, 1)
-        for below, bias_in, weight_in, weight_out in self.output:
-            inner = torch.addmm(bias_in, torch.maximum(h, below), weight_in).relu_()
-            h = torch.addmm(h, inner, weight_out)
         out = self.head_bias if bias is None else bias
-        return torch.addmm(out, torch.maximum(h, self.head_below), self.head).unflatten(0, shape)
+        return self._readout(h.flatten(0, 1), out).unflatten(0, h.shape[:2])
+
+    def _readout(self, h: Tensor, bias: Tensor) -> Tensor:
+        """:meth:`readout` of features (n, C) to (n, num_codes)."""
+        for i, (below, bias_in, weight_in, weight_out) in enumerate(self.output):
+            inner = torch.addmm(bias_in, torch.maximum(h, below), weight_in).relu_()
+            h = h.addmm_(inner, weight_out) if i else torch.addmm(h, inner, weight_out)
+        return torch.addmm(bias, torch.maximum(h, self.head_below), self.head)
 
 
 @dataclass(frozen=True)
@@ -435,10 +446,15 @@ def gumbel(
         return whole[:, generator.index * batch : (generator.index + 1) * batch]
     if like.device.type != "cpu":
         return like.new_empty(shape).exponential_(generator=generator).log_().neg_()
-    # What exponential_ is here, in half the time: that takes one logarithm after the other. (Or,
-    # on some processors, other numbers altogether: like this, codes are the same on all.)
-    uniform = torch.rand(shape, dtype=torch.float64, generator=generator)
-    return torch.rsub(uniform, 1).log_().to(like.dtype).neg_().log_().neg_()
+    # An exponential is -log(1 - u). Codes win by the smallest, so u is 31 bits and never 0: rare
+    # codes come as often as they should. From the bits themselves, as exponential_ and rand take
+    # three and two times as long in all, and exponential_ differs from processor to processor.
+    count = math.prod(shape)
+    bits = torch.empty((count + 1) // 2, dtype=torch.int64)
+    bits = bits.random_(-(2**63), None, generator=generator).view(torch.int32)[:count]
+    u = bits.to(torch.promote_types(like.dtype, torch.float32)).abs_().add_(0.5)
+    u = u.mul_((1 - 2**-24) / 2**31)  # 1 would be infinite
+    return u.neg_().log1p_().neg_().log_().neg_().to(like.dtype).view(shape)
 
 
 @torch.inference_mode()
@@ -469,7 +485,7 @@ def fill(
         known = ~empty[:, row].t().unsqueeze(2)  # what is known wins
         index = torch.where(known, codes[:, row].t().unsqueeze(2), 0)
         offset.scatter_add_(2, index, torch.where(known, torch.inf, 0.0).to(offset.dtype))
-        for column in range(columns):
-            left = codes[:, row, column - 1 : column] if column else None
-            scores = cache.readout(cache.hidden(left, column), offset[column])
-            torch.argmax(scores[:, 0], 1, out=codes[:, row, column])
+        cells, left = codes[:, row].unbind(1), None
+        for column, bias in enumerate(offset.unbind(0)):
+            scores = cache._readout(cache.next_cell(left, column), bias)
+            left = torch.argmax(scores, 1, out=cells[column])
