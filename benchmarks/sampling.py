@@ -12,8 +12,9 @@ Every way writes the same codes from the same noise, which is checked before it 
 - *fixed point*: guess the whole canvas, evaluate it at once, repeat until nothing changes (Jacobi
   iteration; Song et al. 2021, arXiv 2002.03629);
 - *cached*: ours, ``PixelCNN.sample``;
-- *graph*, on a GPU: a row's and a cell's step as CUDA graphs (``ral_env/nets/graph.py``), and the
-  same in bfloat16, with how far its log-probs are from float32's.
+- *graph*, on a GPU: a row's and a cell's step as CUDA graphs (``ral_env/nets/graph.py``), written
+  anew by Inductor (*compiled*) or not, and in bfloat16, with how far its log-probs are from
+  float32's.
 
 The *floor* is the larger of two times: the network's multiplications, each weight once a cell, at
 the rate of a large matrix product; and reading what does not fit the processor's cache at the rate
@@ -36,6 +37,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import torch
@@ -45,7 +47,7 @@ from benchmarks.plots import markdown_table
 from ral_env import bundle
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint
 from ral_env.nets.cache import Cache, gumbel
-from ral_env.nets.graph import GraphSampler
+from ral_env.nets.graph import PRECISIONS, GraphSampler
 
 
 def _net(grid: int, hidden: int, layers: int, **more: Any) -> PixelCNNConfig:
@@ -122,8 +124,8 @@ def naive(case: Case, most: int | None = None) -> Tensor:
     return codes
 
 
-def graphed(case: Case, precision: Literal["float32", "bfloat16"]) -> Callable[[], Tensor]:
-    sampler = GraphSampler(case.net, case.batch, precision)
+def graphed(case: Case, precision: Any, compiled: bool) -> Callable[[], Tensor]:
+    sampler = GraphSampler(case.net, case.batch, precision, compiled)
 
     def sample() -> Tensor:
         generator = torch.Generator(case.noise.device).manual_seed(1)
@@ -183,29 +185,6 @@ def once(call: Callable[[], Any]) -> tuple[float, Any]:
     found = call()
     _wait()
     return time.perf_counter() - start, found
-
-
-def held_bytes(cache: Cache) -> int:
-    """What a cache keeps in memory: its layouts of the weights, tables and buffers."""
-    storages: dict[int, int] = {}
-    seen: set[int] = set()
-
-    def walk(value: Any) -> None:
-        if isinstance(value, Tensor):
-            storage = value.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-        elif isinstance(value, dict):
-            for item in value.values():
-                walk(item)
-        elif isinstance(value, list | tuple):
-            for item in value:
-                walk(item)
-        elif hasattr(value, "__dict__") and id(value) not in seen:
-            seen.add(id(value))
-            walk(vars(value))
-
-    walk(cache)
-    return sum(storages.values())
 
 
 def _wait() -> None:
@@ -271,6 +250,7 @@ def measure(
     device: str,
     limits: tuple[float, float],
     graph: bool = False,
+    compile: bool = False,
     solve: bool = True,
 ) -> dict[str, str]:
     """One row: times of every way, after a check that all write the same codes."""
@@ -294,14 +274,14 @@ def measure(
     least = floor(case, *limits)
     graphs: dict[str, str] = {}
     if graph:
-        whole, short = graphed(case, "float32"), graphed(case, "bfloat16")
-        same.append(torch.equal(whole(), expected))
-        short()  # captured before it is timed, as the other was
-        graphs = {
-            "graph s": f"{timed(whole, 3):.4f}",
-            "graph, bfloat16 s": f"{timed(short, 3):.4f}",
-            "bfloat16's error, nats a code": f"{log_prob_error(case, expected):.4f}",
-        }
+        for precision, compiled in product(PRECISIONS, (False, True)[: 1 + compile]):
+            sample = graphed(case, precision, compiled)
+            found = sample()  # captured before it is timed
+            if precision == "float32":
+                same.append(torch.equal(found, expected))
+            name_of = f"graph{', compiled' * compiled}, {precision} s"
+            graphs[name_of] = f"{timed(sample, 3):.4f}"
+        graphs["bfloat16's error, nats a code"] = f"{log_prob_error(case, expected):.4f}"
     return {
         "network, grid": name,
         "batch": str(batch),
@@ -316,7 +296,7 @@ def measure(
         "floor s": f"{least:.4f}",
         "times floor": f"{ours / least:.2f}",
         **graphs,
-        "cache MB": f"{held_bytes(cache) / 1e6:.1f}",
+        "cache MB": f"{cache.held_bytes() / 1e6:.1f}",
     }
 
 
@@ -346,6 +326,7 @@ def command(
     threads: int = 1,
     bundles: list[str] = ["faces32", "faces128"],  # noqa: B006
     graph: bool = False,
+    compile: bool = False,
     nets: list[str] = [],  # noqa: B006
     fixed_point: bool = True,
 ) -> None:
@@ -360,6 +341,7 @@ def command(
         nets: of those networks, the ones of these names; all if not given.
         fixed_point: whether to time that way too; it is slow where it takes many passes.
         graph: check and time the steps of CUDA graphs on the CPU too, where nothing is captured.
+        compile: check and time them as written anew by Inductor, too.
     """
     batches = batch if isinstance(batch, list) else [batch]
     if min(*batches, threads) < 1:
@@ -378,9 +360,8 @@ def command(
     rows = []
     for size in batches:
         for name, config in chosen.items():
-            rows.append(
-                measure(name, config, size, device, limits, graph or device == "cuda", fixed_point)
-            )
+            steps = graph or compile or device == "cuda"
+            rows.append(measure(name, config, size, device, limits, steps, compile, fixed_point))
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     print("\n" + markdown_table(rows, list(rows[0])))
     rows = [measure_bundle(name, size, device) for name in bundles for size in batches]

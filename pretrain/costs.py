@@ -7,7 +7,9 @@
 *Memory* of a training step is four times the weights (they, their gradients, Adam's two averages)
 and all that the forward pass keeps for the way back, counted by running it on tensors without
 contents; what a library takes while it works is not in it. The recipes' whole batch is taken at
-once: ``accumulate`` divides what is kept.
+once: ``accumulate`` divides what is kept. *Sampling* is of 16 canvases: a prior's weights, its
+cache and a row's noise; of a VQ-VAE, whose part it is to decode them, its weights and the largest
+input and output of a layer.
 
 *Speed* is that of a training step, forward, backward and update; for the VQ-VAE without the
 codebook's look-up. Loading is of PNG files of the recipe's size, by one process. *Peer* is a whole
@@ -35,6 +37,7 @@ from pretrain import data
 from pretrain.recipes import RECIPES, Recipe
 from pretrain.vqvae import codebooks, losses, to_float
 from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig
+from ral_env.nets.cache import Cache
 
 
 def kept_bytes(net: nn.Module, forward: Callable[[], Tensor]) -> int:
@@ -51,6 +54,39 @@ def kept_bytes(net: nn.Module, forward: Callable[[], Tensor]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         forward()
     return sum(size for _, size in kept.values())
+
+
+def sampling_bytes(net: PixelCNN | VQVAE, batch: int) -> int:
+    """Bytes that sampling needs of a prior, or decoding of a VQ-VAE, weights included."""
+    weights = sum(p.numel() for p in net.parameters()) * 4
+    with torch.no_grad():
+        if isinstance(net, VQVAE):
+            return weights + _decoding(net, batch)
+        return weights + _sampling(net, batch)
+
+
+def _decoding(net: VQVAE, batch: int) -> int:
+    """Bytes of the largest input and output of a layer."""
+    largest = 0
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal largest
+        largest = max(largest, inputs[0].nbytes + output.nbytes)
+
+    hooks = [m.register_forward_hook(look) for m in net.modules() if not list(m.children())]
+    device = net.codebooks.device
+    net.decode([torch.zeros(batch, *g, dtype=torch.int64, device=device) for g in net.config.grids])
+    for hook in hooks:
+        hook.remove()
+    return largest
+
+
+def _sampling(net: PixelCNN, batch: int) -> int:
+    """Bytes of the cache, and of a row's noise: its bits, itself, and the biases under it."""
+    rows, columns = net.config.grid
+    _, condition = _codes(net.config, batch, str(net.embedding.weight.device))
+    cache = Cache(net, batch, net.context(condition, rows))
+    return cache.held_bytes() + 3 * 4 * batch * columns * net.config.num_codes
 
 
 def vqvae_loss(net: VQVAE, images: Tensor) -> Tensor:
@@ -70,7 +106,7 @@ def _codes(config: PixelCNNConfig, batch: int, device: str) -> tuple[Tensor, Ten
 
 def stages(
     recipe: Recipe, device: str
-) -> Iterator[tuple[str, nn.Module, Callable[[], Tensor], int]]:
+) -> Iterator[tuple[str, PixelCNN | VQVAE, Callable[[], Tensor], int]]:
     """Each net of a recipe by name, a training step's loss of one batch, and the batch's size."""
     training = recipe.vqvae_training
     with torch.device(device):
@@ -103,6 +139,7 @@ def memory() -> list[dict[str, str]]:
                     "weights MB": f"{weights / 1e6:.1f}",
                     "batch": str(batch),
                     "training GB": f"{(4 * weights + kept_bytes(net, loss)) / 1e9:.2f}",
+                    "sampling GB": f"{sampling_bytes(net, 16) / 1e9:.3f}",
                 },
             )
             same["recipe"] += f"{', ' if same['recipe'] else ''}{recipe.name}"
@@ -129,8 +166,9 @@ def _step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], mixed: A
     optimizer.step()
 
 
-def speed(recipe: Recipe, device: str) -> list[dict[str, str]]:
+def speed(recipe: Recipe, device: str, compile: bool = False) -> list[dict[str, str]]:
     """Training steps in the ways that could pay, and loading beside them."""
+    ways = ["float32", "channels_last", "bfloat16", *["compiled"] * compile]
     rows = []
     for stage, net, loss, batch in stages(recipe, device):
         net.to(device).train()
@@ -139,11 +177,12 @@ def speed(recipe: Recipe, device: str) -> list[dict[str, str]]:
         count = batch if images else batch * net.config.grid[0] * net.config.grid[1]  # type: ignore
         optimizer = torch.optim.AdamW(net.parameters())
         first = 0.0
-        for way in ("float32", "channels_last", "bfloat16"):
+        for way in ways:
             net.to(memory_format=torch.channels_last if way == "channels_last"
                    else torch.contiguous_format)  # type: ignore[call-overload]  # fmt: skip
             mixed = torch.autocast(device, torch.bfloat16, enabled=way == "bfloat16")
-            seconds = seconds_of(partial(_step, optimizer, loss, mixed), device)
+            forward = torch.compile(loss) if way == "compiled" else loss
+            seconds = seconds_of(partial(_step, optimizer, forward, mixed), device)
             first = first or seconds
             rows.append({
                 "what": f"{stage}, {way}", "batch": str(batch), "ms a step": f"{seconds * 1e3:.0f}",
@@ -229,6 +268,7 @@ def command(
     batch: int = 8,
     device: str = "cpu",
     threads: int = 1,
+    compile: bool = False,
 ) -> None:
     """Tell what pretraining costs.
 
@@ -239,17 +279,18 @@ def command(
         batch: images of the comparison with the peer.
         device: cpu or cuda, of the timing.
         threads: of torch, on the CPU.
+        compile: time steps that Inductor compiled, too; it needs a C++ compiler.
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe={recipe!r}, expected one of {', '.join(RECIPES)}")
     torch.set_num_threads(threads)
     if part in ("memory", "both"):
-        print("Memory of a training step, float32, the whole batch at once (computed)\n")
+        print("Memory, float32 (computed): a training step of the whole batch; 16 samples\n")
         _print(memory())
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
     if part in ("speed", "both"):
         print(f"\nTraining steps of recipe {recipe}, {where}\n")
-        _print(speed(RECIPES[recipe], device))
+        _print(speed(RECIPES[recipe], device, compile))
     if part == "peer":
         print(f"A step of a VQ-VAE-2 at 128 pixels, batch {batch}, {where}\n")
         _print(peer(clone, 128, batch, device))

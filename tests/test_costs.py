@@ -7,6 +7,8 @@ from torch import nn
 from pretrain import costs
 from pretrain.recipes import RECIPES
 from ral_env.cli import main
+from ral_env.nets import VQVAE, PixelCNN
+from ral_env.nets.cache import Cache
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -29,6 +31,18 @@ def test_a_net_that_is_not_there_keeps_what_a_real_one_does():
         assert meta[name] == pytest.approx(real[name], rel=0.02)
 
 
+def test_what_sampling_needs_by_hand():
+    """The decoder's largest are a ReLU's input and output at half the image's size."""
+    recipe = RECIPES["digits"]
+    vqvae, prior = VQVAE(recipe.vqvae), PixelCNN(recipe.priors[0])
+    weights = [sum(p.numel() for p in net.parameters()) * 4 for net in (vqvae, prior)]
+    assert costs.sampling_bytes(vqvae, 3) == weights[0] + 2 * 4 * 3 * 48 * 16 * 16
+    noise = 4 * 3 * 8 * 64  # of a row: 3 canvases, 8 cells, 64 codes
+    held = Cache(prior, 3).held_bytes()
+    assert held > weights[1], "weights are laid out anew"
+    assert costs.sampling_bytes(prior, 3) == weights[1] + held + 3 * noise
+
+
 def test_every_net_of_every_recipe_has_a_row(capsys):
     assert main(["bench", "pretraining", "--part", "memory"]) == 0
     out = capsys.readouterr().out
@@ -47,13 +61,14 @@ def test_steps_are_timed_and_learn(monkeypatch):
 
     monkeypatch.setattr(costs, "seconds_of", once)
     monkeypatch.setattr(costs, "loading", lambda recipe: {})
-    rows = costs.speed(RECIPES["digits"], "cpu")
+    monkeypatch.setattr(torch, "compile", lambda loss: loss)
+    rows = costs.speed(RECIPES["digits"], "cpu", compile=True)
     assert [row["what"] for row in rows[:-1]] == [
         f"{net}, {way}" for net in ("vqvae", "prior_0")
-        for way in ("float32", "channels_last", "bfloat16")
+        for way in ("float32", "channels_last", "bfloat16", "compiled")
     ]  # fmt: skip
     optimizer = seen[-1].args[0]
-    assert all(state["step"] == 3 for state in optimizer.state.values())
+    assert all(state["step"] == 4 for state in optimizer.state.values())
 
 
 def test_an_unknown_recipe_is_refused(capsys):

@@ -1,5 +1,7 @@
 """The steps that a GPU replays write what PixelCNN.sample writes."""
 
+import shutil
+
 import pytest
 import torch
 from test_cache_equals_forward import CODES, VARIANTS, batch, build
@@ -39,12 +41,23 @@ def test_steps_write_the_same_codes_from_the_same_noise(variant, temperature):
         assert torch.equal(a.get_state(), b.get_state()), "as much noise was drawn"
 
 
-def in_double(net):
+def in_double(net, compile=False):
     """A sampler in double precision, in which no rounding decides between two codes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(graph.PRECISIONS, "float32", torch.float64)
-        sampler = GraphSampler(net, 3)
+        sampler = GraphSampler(net, 3, compile=compile)
     return sampler
+
+
+@pytest.mark.expensive
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler for Inductor")
+def test_compiled_steps_write_the_same_codes():
+    net = build(**VARIANTS["conditional with attention"]).eval().double()
+    sampler = in_double(net, compile=True)
+    for prefix, condition in prefixes(net):
+        a, b = (torch.Generator().manual_seed(5) for _ in range(2))
+        expected = net.sample(prefix, condition, generator=a)
+        assert torch.equal(sampler.sample(prefix, condition, generator=b), expected)
 
 
 def test_a_sampler_follows_the_weights():
@@ -86,9 +99,10 @@ def test_bad_input_is_refused():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA: nothing to capture")
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_captured_steps_write_the_same_codes(variant):
+@pytest.mark.parametrize("compile", [False, pytest.param(True, marks=pytest.mark.expensive)])
+def test_captured_steps_write_the_same_codes(variant, compile):
     net = build(**VARIANTS[variant]).eval().cuda()
-    sampler = GraphSampler(net, 3)
+    sampler = GraphSampler(net, 3, compile=compile)
     for prefix, condition in prefixes(net):
         prefix = prefix.cuda()
         condition = None if condition is None else condition.cuda()

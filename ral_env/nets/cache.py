@@ -421,6 +421,27 @@ class Cache:
             h = h.addmm_(inner, weight_out) if i else torch.addmm(h, inner, weight_out)
         return torch.addmm(bias, torch.maximum(h, self.head_below), self.head)
 
+    def held_bytes(self) -> int:
+        """What the cache keeps in memory: its layouts of the weights, tables and buffers."""
+        sizes: dict[int, int] = {}
+        seen: set[int] = set()
+
+        def walk(value: Any) -> None:
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                sizes[storage._cdata] = storage.nbytes()
+            elif isinstance(value, dict):
+                walk(list(value.values()))
+            elif isinstance(value, list | tuple):
+                for item in value:
+                    walk(item)
+            elif hasattr(value, "__dict__") and id(value) not in seen:
+                seen.add(id(value))
+                walk(vars(value))
+
+        walk(self)
+        return sum(sizes.values())
+
 
 @dataclass(frozen=True)
 class Part:

@@ -5,6 +5,9 @@ running it. Here the two steps are written so that they can be captured once and
 buffers stay where they are, and the position is a tensor on the device, which the steps move on
 themselves. The host waits for nothing until the canvas is finished.
 
+``compile=True`` lets Inductor write the steps anew first: what stands between two products becomes
+one kernel, which halves their number. It takes a minute or more, and pays for many batches.
+
 Where there is no CUDA the same steps are called instead of replayed: they write what
 :meth:`PixelCNN.sample` writes (tests/test_graph.py), at a speed that is of no interest.
 """
@@ -36,14 +39,20 @@ class GraphSampler:
         batch: canvases.
         precision: ``float32`` is exact; with ``bfloat16`` all but the logits, the noise and the
             choice is in 16 bits, for half the bytes of weights.
+        compile: whether ``torch.compile`` writes the steps anew; it needs a C++ compiler.
     """
 
     def __init__(
-        self, net: PixelCNN, batch: int, precision: Literal["float32", "bfloat16"] = "float32"
+        self,
+        net: PixelCNN,
+        batch: int,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        compile: bool = False,
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"precision={precision!r}, expected one of {tuple(PRECISIONS)}")
         self.net, self.batch, self.dtype = net, batch, PRECISIONS[precision]
+        self.compile = compile
         config, device = net.config, net.embedding.weight.device
         (rows, columns), hidden = config.grid, config.hidden
         reach, units = config.filter_size // 2, 2 * config.residual
@@ -183,19 +192,22 @@ class GraphSampler:
 
     def _captured(self) -> tuple[Any, Any]:
         """Both steps, as something to call: CUDA graphs where there is CUDA."""
+        steps: tuple[Any, Any] = self._row_step, self._cell_step
+        if self.compile:
+            steps = torch.compile(steps[0]), torch.compile(steps[1])
         if self.codes.device.type != "cuda":
-            return self._row_step, self._cell_step
+            return steps
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # libraries set themselves up outside the capture
             for _ in range(3):
                 self._begin()
-                self._row_step()
-                self._cell_step()
+                for step in steps:
+                    step()
         torch.cuda.current_stream().wait_stream(side)
         self._begin()
         graphs = []
-        for step in (self._row_step, self._cell_step):
+        for step in steps:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 step()
