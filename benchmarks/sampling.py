@@ -252,11 +252,13 @@ def measure(
     graph: bool = False,
     compile: bool = False,
     solve: bool = True,
+    check: int = 24,
+    repeats: int = 3,
 ) -> dict[str, str]:
     """One row: times of every way, after a check that all write the same codes."""
     case = Case.make(config, batch, device)
     expected = cached(case)
-    few = min(expected[0].numel(), 24)
+    few = min(expected[0].numel(), check)
     head = naive(case, few).flatten(1)[:, :few]
     same = [torch.equal(head, expected.flatten(1)[:, :few])]
     by_row, found = once(lambda: row_wise(case))
@@ -264,12 +266,12 @@ def measure(
     jacobi, (solved, passes) = once(lambda: fixed_point(case)) if solve else (0.0, (expected, 0))
     same.append(torch.equal(solved, expected))
 
-    forward = timed(lambda: case.net.logits(solved, case.condition), 2)
+    forward = timed(lambda: case.net.logits(solved, case.condition), min(2, repeats))
     cells = expected[0].numel()
-    ours = timed(lambda: cached(case), 3)
+    ours = timed(lambda: cached(case), repeats)
     half = expected.clone()
     half[:, config.grid[0] // 2 :] = config.num_codes
-    completed = timed(lambda: cached(case, half), 3)
+    completed = timed(lambda: cached(case, half), repeats)
     cache = Cache(case.net, batch, case.net.context(case.condition, config.grid[0]))
     least = floor(case, *limits)
     graphs: dict[str, str] = {}
@@ -280,7 +282,7 @@ def measure(
             if precision == "float32":
                 same.append(torch.equal(found, expected))
             name_of = f"graph{', compiled' * compiled}, {precision} s"
-            graphs[name_of] = f"{timed(sample, 3):.4f}"
+            graphs[name_of] = f"{timed(sample, repeats):.4f}"
         graphs["bfloat16's error, nats a code"] = f"{log_prob_error(case, expected):.4f}"
     return {
         "network, grid": name,
@@ -329,6 +331,8 @@ def command(
     compile: bool = False,
     nets: list[str] = [],  # noqa: B006
     fixed_point: bool = True,
+    check: int = 24,
+    repeats: int = 3,
 ) -> None:
     """Time ways of sampling a PixelCNN that write the same codes.
 
@@ -340,12 +344,17 @@ def command(
         bundles: whose pictures are timed.
         nets: of those networks, the ones of these names; all if not given.
         fixed_point: whether to time that way too; it is slow where it takes many passes.
+        check: codes that are sampled the naive way, to compare; its time is of one forward pass.
+        repeats: of which the fastest counts.
         graph: check and time the steps of CUDA graphs on the CPU too, where nothing is captured.
         compile: check and time them as written anew by Inductor, too.
     """
     batches = batch if isinstance(batch, list) else [batch]
-    if min(*batches, threads) < 1:
-        raise ValueError(f"batch={batch}, threads={threads}: expected 1 or more of each")
+    if min(*batches, threads, check, repeats) < 1:
+        raise ValueError(
+            f"batch={batch}, threads={threads}, check={check}, repeats={repeats}: expected 1 or "
+            "more of each"
+        )
     torch.set_num_threads(threads)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
     limits = ceilings(device)
@@ -361,7 +370,10 @@ def command(
     for size in batches:
         for name, config in chosen.items():
             steps = graph or compile or device == "cuda"
-            rows.append(measure(name, config, size, device, limits, steps, compile, fixed_point))
+            rows.append(
+                measure(name, config, size, device, limits, steps, compile, fixed_point, check,
+                        repeats)
+            )  # fmt: skip
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     print("\n" + markdown_table(rows, list(rows[0])))
     rows = [measure_bundle(name, size, device) for name in bundles for size in batches]
