@@ -11,10 +11,10 @@ from ral_env.nets.graph import GraphSampler
 
 
 def prefixes(net):
-    """Nothing, one row, half a row more, a canvas of few rows, a whole one; and their condition."""
+    """Nothing, one row, half a row more, all but one, few rows, a whole canvas; their condition."""
     codes, condition = batch(net)
     empty = torch.full_like(codes, CODES)
-    for cells in (0, 4, 10):
+    for cells in (0, 4, 10, 20):
         prefix = empty.clone()
         prefix.flatten(1)[:, :cells] = codes.flatten(1)[:, :cells]
         yield prefix, condition

@@ -126,10 +126,13 @@ class _Layer:
         self.windows = _windows(self.row, reach + 1).unbind(1)
         self.above_cells = self.above.unbind(1)
 
-    def next_row(self, context: Tensor | None, then: _Layer | None, canvases: int) -> None:
+    def next_row(
+        self, context: Tensor | None, then: _Layer | None, canvases: int, wanted: bool
+    ) -> None:
         """Vertical stack of one row: from this layer's ``v`` to the next layer's.
 
-        Of some ``canvases``, the rest being alike: the first row's see nothing above them.
+        Of some ``canvases``, the rest being alike: the first row's see nothing above them. What it
+        is to the horizontal stack is computed where the row's cells are ``wanted``.
         """
         self.at += 1
         scratch, units = self.scratch, self.units
@@ -140,11 +143,12 @@ class _Layer:
         sums[..., -units:] = self.vertical_bias
         self._add_products(sums)
         v_in = sums[..., :units].flatten(0, 1)
-        above = self.above[:canvases].flatten(0, 1)
-        torch.addmm(self.horizontal_bias, v_in, self.across, out=above)
-        self.above[canvases:] = self.above[:1]
-        if self.condition is not None and context is not None:
-            self.above.flatten(0, 1).addmm_(context.flatten(0, 1), self.condition)
+        if wanted:
+            above = self.above[:canvases].flatten(0, 1)
+            torch.addmm(self.horizontal_bias, v_in, self.across, out=above)
+            self.above[canvases:] = self.above[:1]
+            if self.condition is not None and context is not None:
+                self.above.flatten(0, 1).addmm_(context.flatten(0, 1), self.condition)
         if self.vertical_out is not None and then is not None:
             mixed = scratch.mixed[: len(v_in)]
             torch.mm(scratch.row_gates[canvases](v_in), self.vertical_out, out=mixed)
@@ -220,8 +224,10 @@ class _FirstLayer(_Layer):
         self.seen_cells = self.seen.unbind(1)
         self.codes_above: Tensor | None = None
 
-    def next_row(self, context: Tensor | None, then: _Layer | None, canvases: int) -> None:
-        super().next_row(context, then, canvases)
+    def next_row(
+        self, context: Tensor | None, then: _Layer | None, canvases: int, wanted: bool
+    ) -> None:
+        super().next_row(context, then, canvases, wanted)
         self.above += self.horizontal_position[self.at]
 
     def _add_products(self, sums: Tensor) -> None:
@@ -290,7 +296,8 @@ class Cache:
         batch: canvases, in lockstep.
         context: what :meth:`PixelCNN.context` returned, for a conditional net.
         wanted: the first row that cells are wanted of. What no such cell sees is left out, so that
-            the first row to go to may be further down, see :attr:`at`.
+            the first row to go to may be further down, see :attr:`at`; upper layers begin later
+            still.
 
     Call :meth:`next_row` at the start of each row, then :meth:`logits` for its cells from left to
     right: one at a time, or several when their codes are known.
@@ -330,11 +337,12 @@ class Cache:
             below = below + more
         self.head, bias = _matrix(net.head)
         self.head_below, self.head_bias = -below, bias + below @ self.head
-        self.at = -1  # the row that the walk is in
-        if not self.attention:
-            self.at = max(0, wanted - sum(layer.reach for layer in self.layers)) - 1
-        for layer in self.layers:
-            layer.at = self.at
+        self.wanted = 0 if self.attention else wanted  # which sees all cells
+        seen = self.wanted
+        for layer in reversed(self.layers):
+            seen = max(0, seen - layer.reach)
+            layer.at = seen - 1
+        self.at = seen - 1  # the row that the walk is in
 
     def next_row(self, above: Tensor | None) -> None:
         """Go to the next row; ``above`` is the row just finished, int64 (B, w), None at first."""
@@ -347,8 +355,12 @@ class Cache:
         if isinstance(first, _FirstLayer):
             first.codes_above = above
         context = None if self.context is None else self.context[:, self.at]
+        canvases, wanted = 1 if above is None else self.batch, self.at >= self.wanted
         for layer, then in zip(self.layers, [*self.layers[1:], None], strict=True):
-            layer.next_row(context, then, 1 if above is None else self.batch)
+            begun = then is not None and then.at < self.at
+            layer.next_row(context, then if begun else None, canvases, wanted)
+            if not begun:
+                break
 
     def logits(self, left: Tensor | None, first: int, count: int = 1) -> Tensor:
         """Logits (B, count, num_codes) of cells ``first`` .. ``first + count - 1`` of this row.

@@ -78,7 +78,7 @@ class GraphSampler:
         self.window = torch.arange(reach + 1, device=device)
         self.order = torch.arange(rows * columns, device=device)
         self.weights = self._laid_out()
-        self.steps: tuple[Any, Any] | None = None
+        self.steps: list[Any] = []
 
     def _laid_out(self) -> dict[str, Tensor]:
         """The net's weights as matrices."""
@@ -161,7 +161,7 @@ class GraphSampler:
             x = self.above[i].index_select(1, column)[:, 0] + window @ w[f"{i}.horizontal"]
             h = h + gate(x, -1) @ w[f"{i}.horizontal_out"]
             if i in self.memory:
-                h = self._attend(i, h, cell)
+                h = self._attend(i, h[:, None], cell)[:, 0]
         index = 0
         while f"out{index}.in" in w:
             name = f"out{index}"
@@ -176,25 +176,42 @@ class GraphSampler:
         self.codes.index_copy_(1, cell, written)
         column.add_(1)
 
-    def _attend(self, layer: int, h: Tensor, cell: Tensor) -> Tensor:
+    def _known_step(self) -> None:
+        """Pass over a row whose codes are known: attention is to see its cells."""
+        w, reach = self.weights, self.reach
+        rows, columns = self.net.config.grid
+        codes = self.codes.view(-1, rows, columns).index_select(1, self.row)[:, 0]
+        h = F.pad(F.embedding(codes[:, :-1], w["embedding"]), (0, 0, 1, 0))  # (B, w, C)
+        h = h + w["position"].index_select(0, self.row)
+        for i in range(max(self.memory) + 1):
+            cells = self.cells[i]
+            cells[:, reach:] = h
+            windows = cells.unfold(1, reach + 1, 1).permute(0, 1, 3, 2).flatten(2)
+            x = self.above[i] + windows @ w[f"{i}.horizontal"]
+            h = h + gate(x, -1) @ w[f"{i}.horizontal_out"]
+            if i in self.memory:
+                h = self._attend(i, h, self.row * columns + self.order[:columns])
+
+    def _attend(self, layer: int, h: Tensor, cells: Tensor) -> Tensor:
+        """h (B, n, C) of these cells, int64 (n,) in raster order, to that behind the attention."""
         w, memory = self.weights, self.memory[layer]
         _, batch, heads, _, width = memory.shape
-        normal = F.layer_norm(h, h.shape[1:], w[f"{layer}.norm"], w[f"{layer}.norm_bias"])
-        split = torch.addmm(w[f"{layer}.split_bias"], normal, w[f"{layer}.split"])
-        q, k, v = split.view(batch, 3, heads, 1, width).unbind(1)
-        memory.index_copy_(3, cell, torch.stack([k, v]))
-        past = (self.order <= cell).view(1, 1, 1, -1)
-        mixed = F.scaled_dot_product_attention(q, memory[0], memory[1], attn_mask=past)
-        merged = torch.addmm(
-            w[f"{layer}.merge_bias"], mixed.reshape(batch, -1), w[f"{layer}.merge"]
-        )
-        return h + merged
+        normal = F.layer_norm(h, h.shape[2:], w[f"{layer}.norm"], w[f"{layer}.norm_bias"])
+        split = F.linear(normal, w[f"{layer}.split"].t(), w[f"{layer}.split_bias"])
+        split = split.view(batch, -1, 3, heads, width).permute(2, 0, 3, 1, 4)
+        memory.index_copy_(3, cells, split[1:])
+        past = (self.order <= cells[:, None]).view(1, 1, -1, len(self.order))
+        mixed = F.scaled_dot_product_attention(split[0], memory[0], memory[1], attn_mask=past)
+        mixed = mixed.transpose(1, 2).flatten(2)
+        return h + F.linear(mixed, w[f"{layer}.merge"].t(), w[f"{layer}.merge_bias"])
 
-    def _captured(self) -> tuple[Any, Any]:
-        """Both steps, as something to call: CUDA graphs where there is CUDA."""
-        steps: tuple[Any, Any] = self._row_step, self._cell_step
+    def _captured(self) -> list[Any]:
+        """All steps, as something to call: CUDA graphs where there is CUDA."""
+        steps: list[Any] = [self._row_step, self._cell_step]
+        if self.memory:
+            steps.append(self._known_step)
         if self.compile:
-            steps = torch.compile(steps[0]), torch.compile(steps[1])
+            steps = [torch.compile(step) for step in steps]
         if self.codes.device.type != "cuda":
             return steps
         side = torch.cuda.Stream()
@@ -212,10 +229,11 @@ class GraphSampler:
             with torch.cuda.graph(graph):
                 step()
             graphs.append(graph.replay)
-        return graphs[0], graphs[1]
+        return graphs
 
-    def _begin(self) -> None:
-        self.row.fill_(-1)
+    def _begin(self, row: int = 0) -> None:
+        """Stand before a row, as if there were nothing above it."""
+        self.row.fill_(row - 1)
         self.column.zero_()
         for seen in self.rows_above:
             seen.zero_()
@@ -242,12 +260,10 @@ class GraphSampler:
             )
         for name, value in self._laid_out().items():
             self.weights[name].copy_(value)
-        if self.steps is None:
-            self.steps = self._captured()
-        row_step, cell_step = self.steps
+        self.steps = self.steps or self._captured()
+        row_step, cell_step, *known_step = self.steps
         rows = prefix.shape[1]
         cells = rows * columns
-        self._begin()
         self.codes[:, :cells] = prefix.flatten(1)
         self.empty[:, :cells] = self.codes[:, :cells] == net.config.num_codes
         # EMPTY is no code: nothing reads it, but looking it up must not fail.
@@ -260,16 +276,21 @@ class GraphSampler:
             net.context(condition, rows)  # refuses a condition
         self.coldness.fill_(1 / temperature if temperature else 1.0)
         wanted = (prefix == net.config.num_codes).any(2).any(0).tolist()
+        first = wanted.index(True) if any(wanted) else rows
         last = max((row for row in range(rows) if wanted[row]), default=-1)
-        for row in range(last + 1):
+        # Without attention, a cell sees no row that is further up than all layers reach together.
+        start = 0 if self.memory else max(0, first - self.reach * len(self.cells))
+        self._begin(start)
+        for row in range(start, last + 1):
             row_step()
-            if wanted[row]:
-                if temperature:
-                    self.noise.copy_(gumbel(tuple(self.noise.shape), self.noise, generator))
-                else:
-                    self.noise.zero_()
-            elif not self.memory:
-                continue  # the horizontal stack remembers nothing from row to row
+            if not wanted[row]:
+                for step in known_step:
+                    step()
+                continue
+            if temperature:
+                self.noise.copy_(gumbel(tuple(self.noise.shape), self.noise, generator))
+            else:
+                self.noise.zero_()
             for _ in range(columns):
                 cell_step()
         return self.codes[:, :cells].view_as(prefix).clone()
