@@ -309,9 +309,9 @@ class Cache:
         self.batch, self.columns = batch, columns
         self.embedding = net.embedding.weight.detach()
         self.position = (net.row + net.column).permute(1, 2, 0).contiguous()  # (h, w, C)
-        self.context = None  # (B, h, w, C)
+        self.context = None  # (h, B, w, C)
         if context is not None:
-            self.context = context.detach().permute(0, 2, 3, 1)
+            self.context = context.detach().permute(2, 0, 3, 1).contiguous()
         blocks: Any = net.blocks
         scratch = _Scratch(net, batch)
         self.layers = [_Layer(block, batch, (rows, columns), scratch) for block in blocks[1:]]
@@ -354,7 +354,7 @@ class Cache:
             first.v.add_(F.embedding(above, self.embedding))
         if isinstance(first, _FirstLayer):
             first.codes_above = above
-        context = None if self.context is None else self.context[:, self.at]
+        context = None if self.context is None else self.context[self.at]
         canvases, wanted = 1 if above is None else self.batch, self.at >= self.wanted
         for layer, then in zip(self.layers, [*self.layers[1:], None], strict=True):
             begun = then is not None and then.at < self.at
