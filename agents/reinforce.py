@@ -34,14 +34,16 @@ from tqdm import tqdm
 
 import ral_env  # noqa: F401  registers the ids
 from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining, auc
+from agents.evaluate import results
 from agents.mle import as_grids
-from agents.run import Run, results
+from agents.run import Run
 from agents.training import Checkpoint, Processes, average_into
 from ral_env import bundle as bundles
 from ral_env import starts
 from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN, joint, represent
 from ral_env.nets.cache import Part
 from ral_env.reward import NORMALISERS
+from ral_env.tasks import expect_ours
 from ral_env.vector import LatentCanvasVectorEnv
 
 Grids = list[Tensor]  # codes, one grid a level, top first
@@ -293,6 +295,7 @@ class Game:
         self.starts = np.random.default_rng(config.seed)
         chosen = config.bundle if bundle is None else bundle
         kwargs: dict[str, Any] = {} if chosen is None else {"bundle": chosen}
+        expect_ours(config.env)
         self.envs: LatentCanvasVectorEnv = gym.make_vec(
             config.env,
             num_envs=self.canvases,

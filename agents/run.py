@@ -1,30 +1,23 @@
-"""A training run's folder, and the row of results it ends in, alike for every algorithm."""
+"""A training run's folder, alike for every algorithm."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import PIL.Image
 from safetensors.torch import save_model
-from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
-from agents.metrics import frechet_distance
-from agents.mle import as_grids
+from agents.evaluate import Row
 from agents.training import write_whole
 from ral_env import bundle as bundles
-from ral_env.nets import joint, represent
 from ral_env.own import OwnBundle
-from ral_env.reward import normalise, single
-
-Row = dict[str, float]
+from ral_env.picture import contact_sheet
 
 
 class Run:
@@ -101,11 +94,9 @@ class Run:
         """Save and log uint8 images (N, 3, H, W) as one grid."""
         from stable_baselines3.common.logger import Image
 
-        grid = make_grid(torch.from_numpy(images))  # (3, H, W)
-        times = max(1, 96 // images.shape[-1])
-        grid = grid.repeat_interleave(times, 1).repeat_interleave(times, 2)
-        to_pil_image(grid).save(self.out / f"samples-{step:05d}.png")
-        self.logger.record("samples", Image(grid, "CHW"))
+        sheet = contact_sheet(images)
+        PIL.Image.fromarray(sheet).save(self.out / f"samples-{step:05d}.png")
+        self.logger.record("samples", Image(sheet, "HWC"))
         self.logger.dump(step)
 
     def finish(
@@ -156,78 +147,3 @@ class Run:
                 oracles=bundle.oracles,
                 features=bundle.features,
             )
-
-
-def diversity(grids: Sequence[Tensor]) -> float:
-    """Share of cells in which two canvases differ, the mean over neighbours in the batch."""
-    codes = torch.cat([grid.flatten(1) for grid in grids], 1)
-    return (codes != codes.roll(1, 0)).float().mean().item()
-
-
-@torch.no_grad()
-def results(
-    bundle: bundles.Bundle,
-    policies: Sequence[Any],
-    seed: int = 0,
-    count: int = 1000,
-    grids: Sequence[Tensor] | None = None,
-) -> Row:
-    """What a policy writes, judged by what has not learnt; beside it, as ``prior_...``, the same
-    of the bundle's MLE prior.
-
-    Args:
-        policies: one a level, top first; none where the policy is no prior.
-        count: whole canvases to sample.
-        grids: what the policy has written, as many, where there is nothing to sample from.
-
-    Returns:
-        ``score``, the mean normalised score by the bundle's own discriminator (real is high; it
-        was trained against the MLE prior, and may like what is nothing like it); ``diversity``;
-        with a feature net ``fd``, the Fréchet distance of ``count`` samples to held-out real codes,
-        both decoded; of priors ``test_nats``, the forward NLL of held-out codes, and ``entropy``,
-        nats a canvas; with an oracle ``nll_oracle`` of the samples and ``reverse_kl``.
-    """
-    layout = bundle.layout
-    test = as_grids(layout, bundle.split("test"))
-    real = _features(bundle, test) if bundle.features is not None else None
-    found: Row = {}
-    for prefix, nets in ("", policies), ("prior_", bundle.priors):
-        entropy = None
-        if nets:
-            generator = torch.Generator().manual_seed(seed)
-            empty = [torch.full((count, *level), layout.empty) for level in layout.levels]
-            parts = zip(*(grid.split(250) for grid in empty), strict=True)
-            drawn = [joint.sample(nets, part, generator=generator) for part in parts]
-            written = [torch.cat(level) for level in zip(*drawn, strict=True)]
-            found[f"{prefix}test_nats"] = -joint.total_log_prob(nets, test).mean().item()
-            entropy = -joint.total_log_prob(nets, written).mean().item()
-            found[f"{prefix}entropy"] = entropy
-        elif grids is not None and not prefix:
-            written = list(grids)
-        else:
-            continue
-        scores = [
-            single(normalise(bundle.discriminator(shown), bundle.reward_scale))
-            for shown in _shown(bundle, written, bundle.discriminator_input)
-        ]
-        found[f"{prefix}score"] = torch.cat(scores).mean().item()
-        found[f"{prefix}diversity"] = diversity(written)
-        if real is not None:
-            found[f"{prefix}fd"] = frechet_distance(real, _features(bundle, written))
-        if bundle.oracles:
-            nll = -joint.total_log_prob(bundle.oracles, written).mean().item()
-            found[f"{prefix}nll_oracle"] = nll
-            if entropy is not None:
-                found[f"{prefix}reverse_kl"] = nll - entropy
-    return found
-
-
-def _shown(bundle: bundles.Bundle, grids: Sequence[Tensor], kind: str) -> Iterator[Tensor]:
-    parts = zip(*(grid.split(50) for grid in grids), strict=True)
-    return (represent(bundle.vqvae, part, kind) for part in parts)
-
-
-def _features(bundle: bundles.Bundle, grids: Sequence[Tensor]) -> Tensor:
-    """Of decoded codes: (N, F)."""
-    assert bundle.features is not None
-    return torch.cat([bundle.features.features(x) for x in _shown(bundle, grids, "image")])

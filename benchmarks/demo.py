@@ -30,6 +30,7 @@ from benchmarks import plots
 from ral_env.bundle import Bundle, load
 from ral_env.nets import Mixture, PixelCNN, joint
 from ral_env.picture import to_bytes
+from ral_env.tasks import expect_ours
 
 SAMPLES = 3000
 FLOOR, PRIOR, CONTINUED, COOLED, NO_REWARD, RAL = (
@@ -209,6 +210,7 @@ def train_arm(arm: Arm) -> tuple[list[dict[str, np.ndarray]], float, list[dict[s
 
 def load_bundle(env: str) -> Bundle:
     """The bundle that an environment runs on."""
+    expect_ours(env)
     instance = gym.make(env)
     instance.close()
     return instance.unwrapped.bundle  # type: ignore[attr-defined]

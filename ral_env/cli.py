@@ -23,8 +23,11 @@ COMMANDS = {
     "demo": ("benchmarks.demo:main", "fine-tune a shipped prior and print what it gained"),
     "pretrain": ("pretrain.run:main", "images in, a bundle out: VQ-VAE, codes, prior"),
     "complete": ("ral_env.complete:main", "keep an image's upper rows, let a prior write the rest"),
+    "sample": ("ral_env.sample:main", "sample images: a picture, and their codes"),
+    "view": ("ral_env.film:view", "watch a prior paint images, in a window"),
     "film": ("ral_env.film:main", "watch a prior paint an image: an animated GIF"),
     "bench": ("benchmarks.bench:main", "measure: speed, memory"),
+    "evaluate": ("agents.evaluate:main", "judge bundles' priors: distance, likelihood, diversity"),
     "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")

@@ -16,6 +16,7 @@ from torchvision.utils import make_grid
 import ral_env  # noqa: F401  registers the ids
 from ral_env import images
 from ral_env.nets import joint
+from ral_env.tasks import expect_ours
 
 HIDDEN = 128  # grey of the rows that are not kept
 TILE, TITLE, PAD = 128, 22, 2  # pixels: an image's least side, the strip of titles, gaps
@@ -179,6 +180,7 @@ def command(
     path = Path(out)
     if path.is_dir():
         raise ValueError(f"out={out!r} is a folder, expected the name of a PNG file")
+    expect_ours(env)
     envs: Any = gym.make_vec(env, num_envs=count, bundle=bundle, autoreset_mode="disabled")
     size = envs.unwrapped.bundle.image_size
     pixels = [images.read(file, size) for file in image]  # before any work is done

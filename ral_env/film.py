@@ -1,7 +1,9 @@
-"""``ral film``: watch the priors paint an image, code by code, as an animated GIF."""
+"""Watch the priors paint images, code by code: ``ral film`` as a GIF, ``ral view`` in a window."""
 
 from __future__ import annotations
 
+import itertools
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,24 @@ from PIL import Image
 
 import ral_env  # noqa: F401  registers the ids
 from ral_env.nets import joint
+from ral_env.tasks import expect_ours
+
+
+def play(env: Any, seed: int = 0, temperature: float = 1.0) -> list[int]:
+    """Reset an environment; the actions with which its bundle's priors write the canvas.
+
+    Args:
+        seed: of the episode's start and of the priors' samples.
+        temperature: of sampling.
+    """
+    layout, priors = env.unwrapped.layout, env.unwrapped.bundle.priors
+    canvas, _ = env.reset(seed=seed)
+    codes = torch.from_numpy(canvas.astype(np.int64))[None]
+    rows = int(layout.heights(canvas))
+    generator = torch.Generator().manual_seed(seed)
+    grids = joint.sample(priors, layout.unflatten(codes, rows), temperature, generator)
+    codes[:, layout.head(rows)] = torch.cat([grid.flatten(1) for grid in grids], 1)
+    return codes[0, torch.from_numpy(canvas == layout.empty)].tolist()
 
 
 def frames(env: Any, seed: int = 0, every: int = 1, temperature: float = 1.0) -> list[np.ndarray]:
@@ -23,18 +43,11 @@ def frames(env: Any, seed: int = 0, every: int = 1, temperature: float = 1.0) ->
         every: steps from one frame to the next; the first and the last are always there.
         temperature: of sampling.
     """
-    layout, priors = env.unwrapped.layout, env.unwrapped.bundle.priors
-    canvas, _ = env.reset(seed=seed)
-    codes = torch.from_numpy(canvas.astype(np.int64))[None]
-    rows = int(layout.heights(canvas))
-    generator = torch.Generator().manual_seed(seed)
-    grids = joint.sample(priors, layout.unflatten(codes, rows), temperature, generator)
-    codes[:, layout.head(rows)] = torch.cat([grid.flatten(1) for grid in grids], 1)
+    actions = play(env, seed, temperature)
     shown = [env.render()]
-    cells = np.flatnonzero(canvas == layout.empty)
-    for step, cell in enumerate(cells.tolist(), start=1):
-        env.step(int(codes[0, cell]))
-        if step % every == 0 or step == len(cells):
+    for step, action in enumerate(actions, start=1):
+        env.step(action)
+        if step % every == 0 or step == len(actions):
             shown.append(env.render())
     return shown
 
@@ -92,6 +105,7 @@ def command(
         raise ValueError(
             f"length={length}, size={size}, fps={fps}: expected at least 2, 16, above 0"
         )
+    expect_ours(env)
     canvas: Any = gym.make(
         env,
         bundle=bundle,
@@ -105,6 +119,60 @@ def command(
         f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB), on {canvas.unwrapped.bundle.dataset}"
     )
     canvas.close()
+
+
+def watch(
+    env: str = "RALFaces32-v0",
+    bundle: str | None = None,
+    start: Literal["full", "continue", "scratch", "partial"] = "full",
+    overlay: Literal["none", "scores", "real", "both"] = "none",
+    episodes: int = 0,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> None:
+    """Let a bundle's priors paint images in a window, one after another, until it is closed.
+
+    Args:
+        env: id of the environment.
+        bundle: another bundle than the id's own.
+        start: how episodes start.
+        overlay: tint the frames: "scores" (green is real), "real" (given rows are blue), "both".
+        episodes: how many; 0 is no end.
+        temperature: of sampling.
+        seed: of the first episode; each has its own.
+    """
+    if episodes < 0:
+        raise ValueError(f"episodes={episodes}, expected 0 or more")
+    expect_ours(env)
+    canvas: Any = gym.make(
+        env,
+        bundle=bundle,
+        start=start,
+        overlay=None if overlay == "none" else overlay,
+        render_mode="human",
+    )
+    for episode in range(episodes) if episodes else itertools.count():
+        reward = 0.0
+        for action in play(canvas, seed + episode, temperature):
+            _, reward, *_ = canvas.step(action)
+            if _asked_to_close():
+                canvas.close()
+                return
+        print(f"seed {seed + episode}: return {reward:+.3f}, 1 is real")
+        time.sleep(1)  # to look at it
+    canvas.close()
+
+
+def _asked_to_close() -> bool:
+    import pygame
+
+    return pygame.event.peek(pygame.QUIT)
+
+
+def view(argv: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(watch, args=argv, prog="ral view", as_positional=False)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from ral_env.nets import VQVAE, Codec
 
@@ -88,6 +90,16 @@ def _expect(
 def to_bytes(images: Tensor) -> np.ndarray:
     """Images (B, 3, H, W) in [-1, 1] (values beyond are clamped) to uint8 of the same shape."""
     return ((images + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
+
+
+def contact_sheet(images: np.ndarray) -> np.ndarray:
+    """Images uint8 (N, 3, H, W) in a square of rows, as one picture uint8 (H', W', 3).
+
+    Small ones are enlarged, each pixel to a square, so that nothing is smoothed over.
+    """
+    grid = make_grid(torch.from_numpy(images), nrow=math.ceil(len(images) ** 0.5))  # (3, H, W)
+    times = max(1, 96 // images.shape[-1])
+    return grid.repeat_interleave(times, 1).repeat_interleave(times, 2).permute(1, 2, 0).numpy()
 
 
 def tint(frame: np.ndarray, colour: Sequence[int], share: float | np.ndarray = 0.3) -> None:

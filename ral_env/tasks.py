@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gymnasium.envs.registration import registry
+
 
 @dataclass(frozen=True)
 class Task:
@@ -35,6 +37,20 @@ class Task:
     def grids(self) -> str:
         """The levels in words: ``16x16 + 32x32``."""
         return " + ".join(f"{h}x{w}" for h, w in self.levels)
+
+
+def expect_ours(env: str) -> None:
+    """Refuse the id of another project's environment; what nobody knows is left to Gymnasium.
+
+    Raises:
+        ValueError: if it is another's.
+    """
+    spec = registry.get(env.rpartition(":")[2])
+    if spec is not None and not str(spec.entry_point).startswith("ral_env."):
+        raise ValueError(
+            f"env={env!r} is no environment of codes ({spec.entry_point}), expected one that "
+            "`ral envs` lists, or RALBundle-v0"
+        )
 
 
 def _square(*sides: int) -> tuple[tuple[int, int], ...]:

@@ -13,7 +13,7 @@ import torch
 from stable_baselines3 import PPO
 from torch import nn
 
-from agents.run import results
+from agents.evaluate import results
 from agents.sb3 import EpisodeBuffer, InitialPrior, PixelCNNPolicy, make_vec_env
 from agents.sb3.train import Config, train
 from agents.sb3.vec_env import vector_env

@@ -20,8 +20,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.discriminator import DiscriminatorTraining
+from agents.evaluate import results
 from agents.mle import as_grids
-from agents.run import Run, results
+from agents.run import Run
 from agents.sb3.callbacks import (
     CollapseGuard,
     DiscriminatorCallback,

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 import ral_env  # noqa: F401  registers the ids
 from ral_env import starts
+from ral_env.tasks import expect_ours
 from ral_env.vector import LatentCanvasVectorEnv
 
 
@@ -165,6 +166,7 @@ def make_vec_env(
         rows: that every episode starts with; see :class:`LatentCanvasVecEnv`.
         arguments: of the environment: ``reward``, ``start``, ``bundle``, ...
     """
+    expect_ours(env)
     envs: Any = gym.make_vec(env, num_envs=n_envs, autoreset_mode="same_step", **arguments)
     adapted = LatentCanvasVecEnv(envs.unwrapped, rows)
     if seed is not None:

@@ -1,0 +1,143 @@
+"""``ral sample``: images that a bundle's priors write, as a picture and as codes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+import ral_env
+from ral_env.bundle import Bundle
+from ral_env.nets import PixelCNN, joint
+from ral_env.nets.graph import GraphSampler
+from ral_env.picture import contact_sheet, to_bytes
+from ral_env.tasks import expect_ours
+
+WAYS = ("eager", "graph", "compiled")
+
+
+def draw(
+    bundle: Bundle,
+    count: int,
+    batch: int,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    way: str = "eager",
+    precision: str = "float32",
+) -> list[Tensor]:
+    """``count`` whole canvases, int64 (count, h, w) a level, on the device of the bundle's priors.
+
+    Args:
+        batch: canvases that are written together.
+        generator: of that device.
+        way: ``eager``, or the steps of :class:`GraphSampler`: ``graph`` or ``compiled``.
+        precision: of the latter two.
+
+    Raises:
+        ValueError: if the way has no such precision, or cannot take these priors.
+    """
+    layout, device = bundle.layout, next(bundle.priors[0].parameters()).device
+    samplers = _samplers(bundle.priors, batch, way, precision)
+    parts = []
+    for first in tqdm(range(0, count, batch), desc="canvases", unit="batch", disable=None):
+        # Captured steps are of one size of batch: the last one's rest is thrown away.
+        size = batch if way != "eager" else min(batch, count - first)
+        empty = [torch.full((size, *level), layout.empty, device=device) for level in layout.levels]
+        parts.append(joint.sample(samplers, empty, temperature, generator))
+    return [torch.cat(level)[:count] for level in zip(*parts, strict=True)]
+
+
+def _samplers(priors: Sequence[Any], batch: int, way: str, precision: Any) -> list[Any]:
+    if way not in WAYS:
+        raise ValueError(f"way={way!r}, expected one of {WAYS}")
+    if way == "eager":
+        if precision != "float32":
+            raise ValueError(f"way='eager' with precision={precision!r}, expected 'float32'")
+        return list(priors)
+    if not all(isinstance(prior, PixelCNN) for prior in priors):
+        raise ValueError(f"way={way!r} takes PixelCNNs only, expected way='eager'")
+    return [GraphSampler(prior, batch, precision, way == "compiled") for prior in priors]
+
+
+def command(
+    env: str = "RALFaces32-v0",
+    bundle: str | None = None,
+    count: int = 64,
+    batch: int = 64,
+    temperature: float = 1.0,
+    seed: int = 0,
+    device: str = "cpu",
+    way: Literal["eager", "graph", "compiled"] = "eager",
+    precision: Literal["float32", "bfloat16"] = "float32",
+    out: str = "samples.png",
+) -> None:
+    """Sample images from a bundle's priors.
+
+    Leaves a picture of them all; beside it, with the same name, their codes as NPZ (``level_0`` is
+    the top, int16 (N, h, w)) and these settings as JSON.
+
+    Args:
+        env: id of an environment.
+        bundle: another bundle than the id's own.
+        count: images.
+        batch: images that are written together; it changes which noise an image gets.
+        temperature: of sampling; 0 takes the likeliest code, always the same image.
+        seed: of the samples.
+        device: cpu or cuda.
+        way: eager is exact and needs nothing; graph replays CUDA graphs, compiled lets Inductor
+            write them first, which takes minutes and pays for many batches.
+        precision: bfloat16 is for graph and compiled, and is not exact.
+        out: the PNG file.
+    """
+    if min(count, batch) < 1:
+        raise ValueError(f"count={count}, batch={batch}: expected 1 or more of each")
+    settings = dict(locals())
+    path = Path(out)
+    if path.is_dir() or path.suffix.lower() != ".png":
+        raise ValueError(f"out={out!r}, expected the name of a PNG file")
+    expect_ours(env)
+    made: Bundle = gym.make(env, bundle=bundle).unwrapped.bundle  # type: ignore[attr-defined]
+    if not made.priors:
+        raise ValueError(f"the bundle of {env} has no priors to sample from: choose another")
+    for net in (made.vqvae, *made.priors):
+        net.to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    start = time.perf_counter()
+    grids = draw(made, count, min(batch, count), temperature, generator, way, precision)
+    written = [grid.cpu().numpy().astype(np.int16) for grid in grids]  # waits for the device
+    seconds = time.perf_counter() - start
+    with torch.no_grad():
+        parts = zip(*(grid.split(50) for grid in grids), strict=True)
+        images = np.concatenate([to_bytes(made.vqvae.decode(part)) for part in parts])
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(contact_sheet(images)).save(path, "PNG")
+    levels: dict[str, Any] = {f"level_{i}": codes for i, codes in enumerate(written)}
+    np.savez_compressed(path.with_suffix(".npz"), **levels)
+    figures = {"dataset": made.dataset, "seconds": round(seconds, 3)}
+    versions = {"ral-env": ral_env.__version__, "torch": torch.__version__}
+    path.with_suffix(".json").write_text(json.dumps(settings | figures | versions, indent=2))
+    print(
+        f"{count} images of {made.layout.length} codes in {seconds:.2f} s, "
+        f"{seconds / -(-count // batch) / made.layout.length * 1e3:.2f} ms a code of a batch"
+    )
+    print(f"wrote {path}, {path.stem}.npz, {path.stem}.json, on {made.dataset}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    from jsonargparse import auto_cli
+
+    auto_cli(command, args=argv, prog="ral sample", as_positional=False)
+
+
+if __name__ == "__main__":
+    main()
