@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: test demo lint format clean
 
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 demo: .venv/installed
 	$(BIN)/ral demo $(ARGS)
