@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 import ral_env  # noqa: F401  registers the ids
 from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining, auc
-from agents.evaluate import results
+from agents.evaluate import Row, results
 from agents.mle import as_grids
 from agents.run import Run
 from agents.training import Checkpoint, Processes, average_into
@@ -47,7 +47,6 @@ from ral_env.tasks import expect_ours
 from ral_env.vector import LatentCanvasVectorEnv
 
 Grids = list[Tensor]  # codes, one grid a level, top first
-Row = dict[str, float]
 KEPT_BYTES = 2**28  # of real canvases, decoded
 LEVELS = {"both": slice(None), "top": slice(0, 1), "bottom": slice(1, None)}
 

@@ -56,13 +56,17 @@ def kept_bytes(net: nn.Module, forward: Callable[[], Tensor]) -> int:
     return sum(size for _, size in kept.values())
 
 
+def weight_bytes(net: nn.Module) -> int:
+    """Bytes of a net's weights in float32."""
+    return sum(p.numel() for p in net.parameters()) * 4
+
+
 def sampling_bytes(net: PixelCNN | VQVAE, batch: int) -> int:
     """Bytes that sampling needs of a prior, or decoding of a VQ-VAE, weights included."""
-    weights = sum(p.numel() for p in net.parameters()) * 4
     with torch.no_grad():
         if isinstance(net, VQVAE):
-            return weights + _decoding(net, batch)
-        return weights + _sampling(net, batch)
+            return weight_bytes(net) + _decoding(net, batch)
+        return weight_bytes(net) + _sampling(net, batch)
 
 
 def _decoding(net: VQVAE, batch: int) -> int:
@@ -130,7 +134,7 @@ def memory() -> list[dict[str, str]]:
     rows: dict[tuple, dict[str, str]] = {}
     for recipe in RECIPES.values():
         for stage, net, loss, batch in stages(recipe, "meta"):
-            weights = sum(p.numel() for p in net.parameters()) * 4
+            weights = weight_bytes(net)
             same = rows.setdefault(
                 (stage, repr(net.config), batch),
                 {

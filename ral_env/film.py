@@ -75,6 +75,18 @@ def save(pictures: list[np.ndarray], out: str | Path, size: int, fps: float) -> 
     return path
 
 
+def _make(env: str, bundle: str | None, start: str, overlay: str, render_mode: str) -> Any:
+    """The environment of a command; an overlay "none" is none."""
+    expect_ours(env)
+    return gym.make(
+        env,
+        bundle=bundle,
+        start=start,
+        overlay=None if overlay == "none" else overlay,
+        render_mode=render_mode,
+    )
+
+
 def command(
     env: str = "RALFaces32-v0",
     bundle: str | None = None,
@@ -105,14 +117,7 @@ def command(
         raise ValueError(
             f"length={length}, size={size}, fps={fps}: expected at least 2, 16, above 0"
         )
-    expect_ours(env)
-    canvas: Any = gym.make(
-        env,
-        bundle=bundle,
-        start=start,
-        overlay=None if overlay == "none" else overlay,
-        render_mode="rgb_array",
-    )
+    canvas = _make(env, bundle, start, overlay, "rgb_array")
     every = max(1, canvas.unwrapped.layout.length // (length - 1))
     path = save(frames(canvas, seed, every, temperature), out, size, fps)
     print(
@@ -143,14 +148,7 @@ def watch(
     """
     if episodes < 0:
         raise ValueError(f"episodes={episodes}, expected 0 or more")
-    expect_ours(env)
-    canvas: Any = gym.make(
-        env,
-        bundle=bundle,
-        start=start,
-        overlay=None if overlay == "none" else overlay,
-        render_mode="human",
-    )
+    canvas = _make(env, bundle, start, overlay, "human")
     for episode in range(episodes) if episodes else itertools.count():
         reward = 0.0
         for action in play(canvas, seed + episode, temperature):

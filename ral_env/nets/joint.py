@@ -53,8 +53,12 @@ def sample(
     prefixes: Sequence[Tensor],
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
+    batch: int | None = None,
 ) -> list[Tensor]:
     """Write the EMPTY cells of every level, the top first. See :meth:`PixelCNN.sample`.
+
+    Args:
+        batch: canvases that are written together; all if not given.
 
     Raises:
         ValueError: if there are not as many priors as levels.
@@ -64,11 +68,14 @@ def sample(
             f"{len(priors)} priors for {len(prefixes)} levels of codes, expected one a level: "
             "give the bundle its priors to sample from them"
         )
-    grids: list[Tensor] = []
-    for prior, prefix in zip(priors, prefixes, strict=True):
-        condition = grids[-1] if grids else None
-        grids.append(prior.sample(prefix, condition, temperature, generator))
-    return grids
+    parts = []
+    for part in zip(*(prefix.split(batch or len(prefix)) for prefix in prefixes), strict=True):
+        grids: list[Tensor] = []
+        for prior, prefix in zip(priors, part, strict=True):
+            condition = grids[-1] if grids else None
+            grids.append(prior.sample(prefix, condition, temperature, generator))
+        parts.append(grids)
+    return parts[0] if len(parts) == 1 else [torch.cat(g) for g in zip(*parts, strict=True)]
 
 
 def draw(
@@ -82,12 +89,8 @@ def draw(
     cells = sum(prior.config.grid[0] * prior.config.grid[1] for prior in priors)
     size = batch or max(16, 2**15 // cells)
     device = next(priors[0].parameters()).device
-    parts = []
-    for first in range(0, count, size):
-        shape = (min(size, count - first),)
-        empty = [
-            torch.full(shape + prior.config.grid, prior.config.num_codes, device=device)
-            for prior in priors
-        ]
-        parts.append(sample(priors, empty, temperature, generator))
-    return [torch.cat(level) for level in zip(*parts, strict=True)]
+    empty = [
+        torch.full((count, *prior.config.grid), prior.config.num_codes, device=device)
+        for prior in priors
+    ]
+    return sample(priors, empty, temperature, generator, size)
