@@ -24,6 +24,19 @@ from ral_env.nets import (
 
 torch.set_num_threads(1)
 
+# One number computed in two ways (alone and in a batch, from a cache and from the whole canvas, by
+# one process and by two) is the sum of the same terms in two orders, and every processor has orders
+# of its own. float32 rounds each step to 6e-8 of its magnitude, and some dozens of such steps are
+# allowed: 1e-5 of the number, and where its terms cancel, 1e-5 of theirs, which are about 1. A
+# wrong code, row or weight makes a thousand times as much of a difference.
+# What is the same computation twice (another run, a resumed one) is compared exactly.
+FLOAT32 = {"rtol": 1e-5, "atol": 1e-5}  # for torch's and numpy's comparisons
+
+
+def close(expected: Any, terms: float = 1.0) -> Any:
+    """Equal but for rounding; ``terms``: the magnitude of what adds up to it, if far above 1."""
+    return pytest.approx(expected, rel=1e-5, abs=1e-5 * terms)
+
 
 def tiny_parts(
     discriminator_input: str = "image", levels: int = 1, **changes: Any

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import close
 
 PAGE = Path(__file__).parents[1] / "docs" / "clients.md"
 CLEANRL = os.environ.get("CLEANRL_PPO")
@@ -140,7 +141,7 @@ print(json.dumps({
     assert -64 <= end["returns"][0] < end["returns"][1] <= 64
     assert all(math.isfinite(value) for value in end["losses"])
     assert end["length"] == 64
-    assert end["return"] == pytest.approx(end["earned"], abs=1e-4)
+    assert end["return"] == close(end["earned"], 64)
     assert end["final"] == end["observation"]
     assert_whole(end["final"])
 

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from conftest import close
 from PIL import Image
 
 from pretrain.data import faces
@@ -59,7 +60,7 @@ def test_codes_images_and_rewards_belong_together(tiny_two, files):
     assert np.array_equal(one.images, envs.images(one.codes))
     assert one.rewards.shape == (3,)
     scores = envs.score(one.codes).mean((1, 2, 3)).numpy()
-    assert np.allclose(one.rewards, scores, atol=1e-6)
+    assert one.rewards == close(scores)
     envs.reset(options={"start": "continue", "rows": 4, "codes": one.codes})
     assert np.array_equal(envs.complete(one.codes)[1], one.rewards)
     assert np.array_equal(one.kept[:, :16], one.reconstruction[:, :16])

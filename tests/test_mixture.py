@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_parts
+from conftest import FLOAT32, close, tiny_parts
 
 from ral_env import bundle
 from ral_env.nets import Mixture, MixtureConfig, Prior, joint
@@ -45,7 +45,7 @@ def test_its_cells_add_up_to_the_log_of_the_mean_of_the_experts_likelihoods(temp
     by_hand = (each.exp().sum(0) / 3).log()
     found = net.log_prob(codes, temperature=temperature)
     assert isinstance(net, Prior) and found.shape == codes.shape
-    assert found.sum((1, 2)).numpy() == pytest.approx(by_hand.numpy(), abs=1e-4)
+    assert found.sum((1, 2)).numpy() == close(by_hand.numpy())
     assert (each.max(0).values - each.min(0).values).min() > 0.1, "the styles do differ"
     assert torch.equal(net.log_prob(codes, given(1, len(codes))), net.expert_log_prob(codes)[1])
 
@@ -57,10 +57,11 @@ def test_the_probabilities_of_every_cell_add_up_to_1_and_depend_on_cells_before_
         each = codes.flatten(1).repeat(5, 1)
         each[:, cell] = torch.arange(5)
         found = net.log_prob(each.view(5, 4, 4)).flatten(1)
-        assert found[:, cell].exp().sum().item() == pytest.approx(1, abs=1e-5)
-        assert (found[:, :cell] - found[:1, :cell]).abs().max().item() < 1e-5 if cell else True
+        assert found[:, cell].exp().sum().item() == close(1)
+        before = found[:, :cell]
+        torch.testing.assert_close(before, before[:1].expand_as(before), **FLOAT32)
     upper = net.log_prob(codes[:, :2])
-    assert torch.allclose(upper, net.log_prob(codes)[:, :2], atol=1e-5)
+    torch.testing.assert_close(upper, net.log_prob(codes)[:, :2], **FLOAT32)
 
 
 @torch.no_grad()
@@ -76,7 +77,7 @@ def test_sampling_keeps_the_prefix_and_follows_the_posterior_of_its_style():
     # Bayes by hand, from the six codes that are there.
     likelihood = net.expert_log_prob(rows).flatten(2)[:, 0, :6].double().sum(1).exp()
     weights = likelihood / likelihood.sum()
-    assert net.posterior(prefix)[0].numpy() == pytest.approx(weights.numpy(), abs=1e-5)
+    assert net.posterior(prefix)[0].numpy() == close(weights.numpy())
     assert weights.max() > 0.4, "the prefix does tell of the style"
     # The next code is then distributed as log_prob says.
     each = rows.repeat(5, 1, 1)
@@ -93,7 +94,7 @@ def test_whole_samples_have_the_entropy_that_log_prob_says():
     empty = torch.full((3000, 1, 4), 5)  # one row of four codes: all 625 can be listed
     rows = torch.cartesian_prod(*[torch.arange(5)] * 4).view(625, 1, 4)
     log_p = net.log_prob(rows).double().sum((1, 2))
-    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-4)
+    assert log_p.exp().sum().item() == close(1)
     drawn = net.sample(empty, generator=torch.Generator().manual_seed(0))
     nats = -net.log_prob(drawn).sum((1, 2))
     entropy = -(log_p.exp() * log_p).sum().item()
@@ -104,7 +105,7 @@ def test_codes_given_behind_an_empty_cell_tell_nothing_of_the_style():
     net = mixture()
     prefix = some_codes(2)
     prefix[:, 0, 0] = 5
-    assert net.posterior(prefix).numpy() == pytest.approx(1 / 3)
+    assert net.posterior(prefix).numpy() == close(1 / 3)
     assert torch.equal(net.sample(prefix)[:, 1:], prefix[:, 1:])
 
 

@@ -3,8 +3,8 @@
 import copy
 
 import numpy as np
-import pytest
 import torch
+from conftest import FLOAT32, close
 
 from agents.mle import as_grids, fit, mean_nll
 from agents.training import Training, average_into
@@ -42,7 +42,7 @@ def test_the_weights_that_were_best_are_kept():
     rows = fit(net, train, validation, training)
     best = min(row["validation_nats_per_code"] for row in rows)
     assert best < rows[-1]["validation_nats_per_code"]
-    assert mean_nll(net, validation) / 16 == pytest.approx(best, rel=1e-5)
+    assert mean_nll(net, validation) / 16 == close(best)
 
 
 def test_patience_and_time_stop_it():
@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_weights():
 def test_mean_nll_is_the_sum_over_cells():
     net, codes = prior().eval(), striped(7, 0)
     expected = -net.log_prob(codes).sum((1, 2)).mean().item()
-    assert mean_nll(net, codes, batch=3) == pytest.approx(expected, rel=1e-5)
+    assert mean_nll(net, codes, batch=3) == close(expected)
 
 
 def test_average_into_by_hand():
@@ -77,4 +77,5 @@ def test_average_into_by_hand():
     before = copy.deepcopy(a.state_dict())
     average_into(a, b, 0.9)
     for name, value in a.state_dict().items():
-        torch.testing.assert_close(value, 0.9 * before[name] + 0.1 * b.state_dict()[name])
+        expected = 0.9 * before[name] + 0.1 * b.state_dict()[name]
+        torch.testing.assert_close(value, expected, **FLOAT32)

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_parts
+from conftest import FLOAT32, close, tiny_parts
 
 from agents import reinforce
 from agents.discriminator import DiscriminatorTraining
@@ -33,7 +33,7 @@ def test_leave_one_out_by_hand():
     expected = torch.tensor([[1 - 4.0], [2 - 3.5], [6 - 1.5]])
     torch.testing.assert_close(advantages(q, "leave-one-out", False), expected)
     assert torch.equal(advantages(q, "none", False), q)
-    assert advantages(q, "leave-one-out", True).std().item() == pytest.approx(1.0)
+    assert advantages(q, "leave-one-out", True).std().item() == close(1.0)
     assert (advantages(torch.ones(3, 2), "leave-one-out", True) == 0).all()
 
 
@@ -264,10 +264,10 @@ def test_policy_losses_by_hand():
     config = Config(epochs=2, clip=0.2, kl_weight=0.5, entropy_weight=0.1)
     losses = reinforce.policy_losses(log_prob, old, advantage, cells, reference, config)
     gains = 2 * 1.2, -1 * 1.0, 1 * np.exp(-1)
-    assert losses["policy_loss"].item() == pytest.approx(-sum(gains) / 3, abs=1e-6)
-    assert losses["kl_loss"].item() == pytest.approx(0.5 * 3 * 1 / 2 / 3)
+    assert losses["policy_loss"].item() == close(-sum(gains) / 3)
+    assert losses["kl_loss"].item() == close(0.5 * 3 * 1 / 2 / 3)
     own = (-1 + 2) * -1 + (-2 + 1.25) * -2 + (-3 + 2) * -3
-    assert losses["entropy_loss"].item() == pytest.approx(0.1 * own / 3)
+    assert losses["entropy_loss"].item() == close(0.1 * own / 3)
 
 
 @pytest.mark.parametrize("what", ["kl", "entropy"])
@@ -345,7 +345,7 @@ def test_real_canvases_are_shown_as_they_decode(small, tiny, tiny_two, kind, mos
         game.generator.set_state(state)
         index = game.some("train")
         expected = game.seen([grid[index] for grid in like])
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, expected, **FLOAT32)
     assert (game.kept["train"] is not None) == (most > 0)
 
 
@@ -481,8 +481,8 @@ def test_a_run_ends_in_a_row_of_results(small, tmp_path):
     test = as_grids(bundle.layout, bundle.split("test"))
     for prefix, nets in ("", result.policies), ("prior_", bundle.priors):
         nats = -joint.total_log_prob(nets, test).mean().item()
-        assert float(row[f"{prefix}test_nats"]) == pytest.approx(nats)
+        assert float(row[f"{prefix}test_nats"]) == close(nats)
         assert -1 <= float(row[f"{prefix}score"]) <= 1
         assert 0 < float(row[f"{prefix}diversity"]) <= 1
         expected = float(row[f"{prefix}nll_oracle"]) - float(row[f"{prefix}entropy"])
-        assert float(row[f"{prefix}reverse_kl"]) == pytest.approx(expected)
+        assert float(row[f"{prefix}reverse_kl"]) == close(expected, nats)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import close
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -94,13 +95,13 @@ def test_minibatches_are_whole_episodes_in_the_order_drawn(tiny, monkeypatch):
         assert torch.equal(batch.returns, steps("returns"))
         actions = batch.actions.long().flatten()
         values, log_prob, _ = policy.evaluate_actions(batch.observations, actions)
-        assert log_prob.detach() == pytest.approx(batch.old_log_prob, abs=1e-5)
+        assert log_prob.detach() == close(batch.old_log_prob)
         alone = policy.evaluate_actions(steps("observations"), actions)
         loss, expected = (
             (batch.advantages * p).mean() + (batch.returns - v.flatten()).square().mean()
             for v, p in ((values, log_prob), alone[:2])
         )
-        assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+        assert loss.item() == close(expected.item())
 
 
 def test_only_starts_are_kept(tiny_two):
