@@ -61,8 +61,8 @@ def test_compiled_steps_write_the_same_codes():
 
 
 def test_a_sampler_follows_the_weights():
-    net = build().eval()
-    sampler = GraphSampler(net, 3)
+    net = build().eval().double()
+    sampler = in_double(net)
     prefix = torch.full((3, 6, 4), CODES)
     for _ in range(2):
         generators = [torch.Generator().manual_seed(1) for _ in range(2)]
