@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from conftest import close
 from PIL import Image
 
 from agents.mle import as_grids
@@ -102,7 +103,7 @@ def test_half_precision_weights_are_rounded_before_anything_is_measured_on_them(
         (made.oracles, metrics["oracle"]["entropy"]),
     ):
         found = -joint.total_log_prob(nets, test).mean().item()
-        assert found == pytest.approx(nats, rel=1e-6)
+        assert found == close(nats)
 
 
 def test_a_bundle_keeps_no_more_codes_than_its_recipe_says(short, tmp_path):
@@ -163,7 +164,8 @@ def test_a_vqvae_learns_to_reconstruct_and_uses_its_codes():
     assert rows[-1]["used"] >= 4
     codes = extract(net, images)
     assert codes.shape == (300, 16) and usage(codes, config)["perplexity"] > 2
-    assert reconstruction_error(net, images[250:]) == pytest.approx(rows[-1]["reconstruction"])
+    best = min(row["reconstruction"] for row in rows)  # it is kept; whether it is the last is luck
+    assert reconstruction_error(net, images[250:]) == close(best)
 
 
 def test_usage_by_hand():
