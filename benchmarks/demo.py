@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 
 import ral_env
-from agents import metrics, mle, reinforce
-from agents.training import Training
+from agents import reinforce
+from agents.evaluation import metrics
+from agents.training.fit import fit_prior, mean_nll
+from agents.training.optimise import Training
 from benchmarks import plots
 from ral_env.bundle import Bundle, load
 from ral_env.nets import Mixture, PixelCNN, joint
@@ -44,7 +46,7 @@ FLOOR, PRIOR, CONTINUED, COOLED, NO_REWARD, RAL = (
 
 
 @dataclass
-class Generator:
+class TemperedPrior:
     """Priors, one a level, with a sampling temperature: what a row of the table is about."""
 
     priors: Sequence[PixelCNN | Mixture]
@@ -70,8 +72,8 @@ class Judge:
 
     def __init__(self, bundle: Bundle, seed: int):
         self.bundle, self.seed = bundle, seed
-        self.test = mle.as_grids(bundle.layout, bundle.split("test"))
-        self.train = mle.as_grids(bundle.layout, bundle.split("train"))
+        self.test = bundle.layout.as_grids(bundle.split("test"))
+        self.train = bundle.layout.as_grids(bundle.split("train"))
         self.reference = self.features(self.test)
         self.drawn: dict[str, np.ndarray] = {}  # features of each row's samples, by label
 
@@ -101,7 +103,7 @@ class Judge:
         """Real train reconstructions, in the place of samples."""
         return self.quality(FLOOR, self.features([grid[:SAMPLES] for grid in self.train]))
 
-    def measure(self, label: str, generator: Generator) -> dict[str, float]:
+    def measure(self, label: str, generator: TemperedPrior) -> dict[str, float]:
         """One row. Nats are per canvas."""
         samples = generator.sample(SAMPLES, self.seed + 1000)
         log_g = generator.log_prob(samples)
@@ -113,7 +115,7 @@ class Judge:
             "seconds": generator.seconds,
         }
         if self.bundle.oracles:
-            oracle = Generator(self.bundle.oracles)
+            oracle = TemperedPrior(self.bundle.oracles)
             found = metrics.divergences(
                 log_g, oracle.log_prob(samples), held_out, oracle.log_prob(self.test)
             )
@@ -154,17 +156,17 @@ def train_arm(arm: Arm) -> tuple[list[dict[str, np.ndarray]], float, list[dict[s
     torch.set_num_threads(1)
     bundle = load(arm.bundle) if arm.bundle else load_bundle(arm.env)
     layout = bundle.layout
-    train, validation = (mle.as_grids(layout, bundle.split(s)) for s in ("train", "validation"))
+    train, validation = (layout.as_grids(bundle.split(s)) for s in ("train", "validation"))
     if arm.label == CONTINUED:
         priors = copy.deepcopy(list(bundle.priors))
         start = time.perf_counter()
         torch.manual_seed(arm.seed)
         above = [None, *validation[:-1]]
-        nats = list(map(mle.mean_nll, priors, validation, above))
+        nats = list(map(mean_nll, priors, validation, above))
         curve = []
         for level, prior in enumerate(priors):
             cells = validation[level][0].numel()
-            history = mle.fit(
+            history = fit_prior(
                 prior,
                 train[level],
                 validation[level],
@@ -221,20 +223,20 @@ def measure_seed(
 ) -> tuple[list[dict], str]:
     """The table's six rows for one seed, and its note; the pictures go to ``out``."""
     judge = Judge(bundle, seed)
-    generators = {PRIOR: Generator(bundle.priors)}
+    generators = {PRIOR: TemperedPrior(bundle.priors)}
     for label, (weights, seconds, _) in trained.items():
         priors = copy.deepcopy(list(bundle.priors))
         for prior, state in zip(priors, weights, strict=True):
             prior.load_state_dict({name: torch.from_numpy(v) for name, v in state.items()})
-        generators[label] = Generator(priors, seconds=seconds)
+        generators[label] = TemperedPrior(priors, seconds=seconds)
     continued = generators[CONTINUED]
     temperature = metrics.matching_temperature(
-        lambda t: Generator(continued.priors, t).entropy(1000, seed),
+        lambda t: TemperedPrior(continued.priors, t).entropy(1000, seed),
         generators[RAL].entropy(1000, seed),
         low=0.3,
         high=2.0,
     )
-    generators[COOLED] = Generator(continued.priors, temperature, continued.seconds)
+    generators[COOLED] = TemperedPrior(continued.priors, temperature, continued.seconds)
     rows: list[dict] = [{"row": FLOOR, **judge.floor()}]
     rows += [
         {"row": label, **judge.measure(label, generators[label])}
@@ -292,7 +294,7 @@ def pictures(judge: Judge, generators: dict, curves: dict, env: str, seed: int, 
     plots.completions(pixels(originals), masked, completions, out / "completion.png")
 
 
-def episode(env: str, generator: Generator, seed: int, every: int = 2) -> np.ndarray:
+def episode(env: str, generator: TemperedPrior, seed: int, every: int = 2) -> np.ndarray:
     """Frames of one episode, one for each ``every`` rows of each level: uint8 (N, 3, H, W)."""
     canvas = gym.make(env, render_mode="rgb_array")
     canvas.reset(seed=seed)

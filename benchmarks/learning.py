@@ -36,7 +36,7 @@ def loop(env: str, start: str, batch: int, iterations: int, device: str) -> dict
     config = dataclasses.replace(
         reinforce.PRESETS["small"], env=env, start=start, batch=batch, device=device, warmup=0,
         iterations=iterations + 2, discriminator_updates=1, fake_pool=1, gate_auc=0.0,
-        mle_weight=0.0,
+        mle_coef=0.0,
         discriminator_input=load_bundle(env).discriminator_input,
     )  # fmt: skip
     ends: list[float] = []

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from agents.metrics import divergences
-from agents.mle import as_grids
+from agents.evaluation.metrics import divergences
 from benchmarks.plots import markdown_table
 from ral_env import bundle
 from ral_env.nets import joint
@@ -24,7 +23,7 @@ IDS = [name for name in TASKS if name.startswith("RALOracle")]
 def rows(env: str, temperatures: tuple[float, ...], count: int, seed: int) -> list[dict[str, str]]:
     """One row a temperature; nats per canvas, with standard errors."""
     made = bundle.load(TASKS[env].bundle)
-    test = as_grids(made.layout, made.split("test"))
+    test = made.layout.as_grids(made.split("test"))
     real_oracle = joint.total_log_prob(made.oracles, test).numpy()
     found = []
     for temperature in temperatures:

@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
-from agents import metrics, reinforce
-from agents.discriminator import DiscriminatorTraining
-from agents.training import write_whole
+from agents import reinforce
+from agents.evaluation import metrics
+from agents.training.discriminator import DiscriminatorTraining
+from agents.training.files import write_whole
 from benchmarks import demo
 from benchmarks.plots import markdown_table
 from ral_env import bundle as bundles
@@ -43,12 +44,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch 256": {"batch": 256},
     "learning rate 3e-4": {"learning_rate": 3e-4},
     "learning rate 3e-3": {"learning_rate": 3e-3},
-    "anchor 0": {"mle_weight": 0.0},
-    "anchor 0.1": {"mle_weight": 0.1},
-    "anchor 1": {"mle_weight": 1.0},
-    "KL 0.1, no anchor": {"mle_weight": 0.0, "kl_weight": 0.1},
-    "KL 1, no anchor": {"mle_weight": 0.0, "kl_weight": 1.0},
-    "entropy 0.03": {"entropy_weight": 0.03},
+    "anchor 0": {"mle_coef": 0.0},
+    "anchor 0.1": {"mle_coef": 0.1},
+    "anchor 1": {"mle_coef": 1.0},
+    "KL 0.1, no anchor": {"mle_coef": 0.0, "kl_loss_coef": 0.1},
+    "KL 1, no anchor": {"mle_coef": 0.0, "kl_loss_coef": 1.0},
+    "entropy 0.03": {"ent_coef": 0.03},
     "PPO, 3 epochs": {"epochs": 3},
     "average 0.995": {"ema": 0.995},
     "no average": {"ema": 0.0},
@@ -67,11 +68,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "partial generation": {"start": "partial"},
     "running normaliser": {"normaliser": "running"},
     "no gate": {"gate_auc": 0.0},
-    "anchor 2": {"mle_weight": 2.0},
-    "anchor 1, average 0.995": {"mle_weight": 1.0, "ema": 0.995},
-    "anchor 1, 6 discriminator updates": {"mle_weight": 1.0, "discriminator_updates": 6},
-    "anchor 1, KL 0.1": {"mle_weight": 1.0, "kl_weight": 0.1},
-    "anchor 1, batch 128": {"mle_weight": 1.0, "batch": 128},
+    "anchor 2": {"mle_coef": 2.0},
+    "anchor 1, average 0.995": {"mle_coef": 1.0, "ema": 0.995},
+    "anchor 1, 6 discriminator updates": {"mle_coef": 1.0, "discriminator_updates": 6},
+    "anchor 1, KL 0.1": {"mle_coef": 1.0, "kl_loss_coef": 0.1},
+    "anchor 1, batch 128": {"mle_coef": 1.0, "batch": 128},
 }
 
 
@@ -135,15 +136,15 @@ def measure(job: Job) -> dict[str, Any]:
     result = reinforce.train(config, progress=False)
     if not result.history:
         raise ValueError(f"seconds={job.seconds} were over before the first policy update")
-    ral = demo.Generator(result.policies)
+    ral = demo.TemperedPrior(result.policies)
     temperature = metrics.matching_temperature(
-        lambda t: demo.Generator(continued, t).entropy(1000, job.seed),
+        lambda t: demo.TemperedPrior(continued, t).entropy(1000, job.seed),
         ral.entropy(1000, job.seed),
         low=0.3,
         high=2.0,
     )
     row = judge.measure("variant", ral)
-    cooled = judge.measure("control", demo.Generator(continued, temperature))
+    cooled = judge.measure("control", demo.TemperedPrior(continued, temperature))
     distance, low, high = judge.against("control", "variant")
     names = [name for name in ("reverse KL", "forward NLL") if name in row]
     return {

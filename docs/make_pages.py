@@ -17,7 +17,7 @@ from typing import Any
 
 from pretrain.recipes import RECIPES, Recipe
 from ral_env import bundle
-from ral_env.env import LatentCanvasEnv
+from ral_env.envs.single import LatentCanvasEnv
 from ral_env.layout import CodeLayout
 from ral_env.tasks import TASKS, Task
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from agents.training import Processes, Row, write_whole
+from agents.training.files import Row, write_whole
+from agents.training.processes import Processes
 from pretrain.data import Pixels
 from pretrain.vqvae import chunk, encode
 from ral_env.bundle import codes_dtype
@@ -80,7 +81,7 @@ def extract(
     identity = {"vqvae": weights_hash(vqvae), "images": count, "sample": _sample_hash(images)}
     if processes.rank == 0:
         _begin(file, identity, (count, layout.length), codes_dtype(config.num_codes))
-    processes.wait()
+    processes.barrier()
     done = _written(file, identity)
     own = _own(count, batch, processes)
     missing = [span for span in own if not any(a <= span[0] and span[1] <= b for a, b in done)]
@@ -117,7 +118,7 @@ def extract(
             if log and processes.rank == 0 and number % -(-len(missing) // 10) == 0:
                 seconds = time.perf_counter() - began
                 log({"step": finished, "seconds": seconds, "images_per_second": finished / seconds})
-    processes.wait()
+    processes.barrier()
     if processes.rank == 0:
         _say(file, 0, identity, _written(file, identity))
         for side in _sides(file):

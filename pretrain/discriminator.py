@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
-from agents.mle import Grids
+from agents.training.discriminator import DiscriminatorTrainer, DiscriminatorTraining
+from agents.training.fit import Grids
 from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, joint
 
 
@@ -27,7 +27,7 @@ def fit(
     batch: int = 128,
     check_every: int = 50,
     patience: int = 6,
-    most_steps: int = 2000,
+    max_steps: int = 2000,
     seed: int = 0,
     label: str = "",
 ) -> tuple[PatchGAN, float, dict[str, float]]:
@@ -59,14 +59,12 @@ def fit(
     fake_held_out = inputs([grid[: fakes // 8] for grid in sampled])
     trainer = DiscriminatorTrainer(PatchGAN(config), training)
     best, best_state, since_best, best_step = -1.0, {}, 0, 0
-    bar = tqdm(
-        range(1, most_steps + 1), desc=label, unit="step", disable=not label, mininterval=1.0
-    )
+    bar = tqdm(range(1, max_steps + 1), desc=label, unit="step", disable=not label, mininterval=1.0)
     for step in bar:
         real, fake = some(train), some(fake_train)
         with torch.enable_grad():
             losses = trainer.update(real, fake)
-        if step % check_every == 0 or step == most_steps:
+        if step % check_every == 0 or step == max_steps:
             auc = trainer.held_out_auc(real_held_out, fake_held_out)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
             bar.set_postfix_str(f"AUC {auc:.3f}, {shown}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.discriminator import DiscriminatorTraining
-from agents.training import Training
+from agents.training.discriminator import DiscriminatorTraining
+from agents.training.optimise import Training
 from pretrain.data import TINTS
 from pretrain.vqvae import VQVAETraining
 from ral_env.nets import (

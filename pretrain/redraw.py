@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from agents import mle
+from agents.training.fit import fit_prior
 from pretrain import discriminator
 from pretrain.recipes import RECIPES, Recipe
 from pretrain.run import split_samples
@@ -54,7 +54,7 @@ def redraw(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
         prior = PixelCNN(config)
         above = (train[level - 1], validation[level - 1]) if level else None
         curves.append(
-            mle.fit(
+            fit_prior(
                 prior, train[level], validation[level], training,
                 conditions=above, seed=seed, label=f"prior_{level}",
             )
@@ -70,7 +70,7 @@ def redraw(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
         recipe.discriminator_training,
         fakes=recipe.fakes,
         batch=recipe.discriminator_batch,
-        most_steps=recipe.discriminator_steps,
+        max_steps=recipe.discriminator_steps,
         seed=seed,
         label="discriminator",
     )

@@ -21,8 +21,10 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 import ral_env
-from agents import mle
-from agents.training import Processes, Row, Training, write_whole
+from agents.training.files import Row, write_whole
+from agents.training.fit import fit_prior
+from agents.training.optimise import Training
+from agents.training.processes import Processes
 from pretrain import data, discriminator, distance, features, vqvae
 from pretrain.codes import Grids, extract
 from pretrain.overrides import EVERY_LEVEL, help_text, override
@@ -30,7 +32,7 @@ from pretrain.recipes import RECIPES, Recipe
 from ral_env import bundle
 from ral_env.layout import CodeLayout
 from ral_env.nets import VQVAE, Mixture, MixtureConfig, PixelCNN, PixelCNNConfig, joint
-from ral_env.picture import paint, usual
+from ral_env.picture import mean_child_vectors, paint
 
 # split -> int64 grids (N, h, w), one a level; those of real images to train on are on disk.
 Codes = dict[str, list[Any]]
@@ -138,7 +140,7 @@ def _sheet(*lines: Tensor) -> Tensor:
 # --- baselines: what a prior must beat ---
 
 
-def unigram_nats(train: mle.Grids, validation: Tensor, num_codes: int) -> float:
+def unigram_nats(train: Grids, validation: Tensor, num_codes: int) -> float:
     """Nats per code of the validation codes under the train codes' frequencies."""
     counts = torch.ones(num_codes)
     for first in range(0, len(train), BLOCK):
@@ -147,7 +149,7 @@ def unigram_nats(train: mle.Grids, validation: Tensor, num_codes: int) -> float:
 
 
 def previous_row_nats(
-    train: mle.Grids, validation: Tensor, num_codes: int, weight: float = 10.0
+    train: Grids, validation: Tensor, num_codes: int, weight: float = 10.0
 ) -> float:
     """Nats per code under the train codes' frequencies given the code in the row above.
 
@@ -230,7 +232,9 @@ def _fit_priors(
     priors: list[Any] = []
     curves = []
     train, validation = codes["train"], codes["validation"]
-    usually = usual(net, [grid[:200] for grid in validation]) if len(configs) > 1 else None
+    usually = (
+        mean_child_vectors(net, [grid[:200] for grid in validation]) if len(configs) > 1 else None
+    )
 
     def show(prior: PixelCNN | Mixture) -> Tensor:
         """Samples of the levels that are trained, this one included; finer ones left open."""
@@ -252,7 +256,7 @@ def _fit_priors(
         else:
             prior = PixelCNN(config)
         name = f"{stage}_{level}"
-        rows = mle.fit(
+        rows = fit_prior(
             prior,
             train[level],
             validation[level],
@@ -402,7 +406,7 @@ def pretrain(
         label="codes",
     )
     net.cpu()
-    codes: Codes = {n: mle.as_grids(layout, flat[slice(*splits[n])]) for n in bundle.SPLITS[1:]}
+    codes: Codes = {n: layout.as_grids(flat[slice(*splits[n])]) for n in bundle.SPLITS[1:]}
     codes["train"] = [Grids(store, layout, n, splits["train"]) for n in range(len(layout.levels))]
     metrics["codebook"] = vqvae.usage(flat[slice(*splits["train"])], recipe.vqvae)
 
@@ -468,7 +472,7 @@ def pretrain(
             recipe.discriminator_training,
             fakes=recipe.fakes,
             batch=recipe.discriminator_batch,
-            most_steps=recipe.discriminator_steps,
+            max_steps=recipe.discriminator_steps,
             seed=seed,
             label="discriminator" if place.first else "",
         )
@@ -508,7 +512,7 @@ def pretrain(
         )
         for file in (store, store.with_name(f"{store.name}.json")):
             file.unlink()  # the bundle has them
-    processes.wait()
+    processes.barrier()
     return out
 
 

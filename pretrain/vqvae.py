@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.training import Processes, Training, optimise
+from agents.training.optimise import Training, optimise
+from agents.training.processes import Processes
 from pretrain.data import Pixels
 from ral_env.nets import VQVAE, VQVAEConfig
 
@@ -153,7 +154,7 @@ def fit(
         images: read a batch at a time; ``training.workers`` processes do it ahead.
         validation: the first of these, up to 256 MB, are kept in memory and looked at each time:
             87,381 of 32 pixels, 1,365 of 256.
-        options: ``log``, ``checkpoint``, ``device``: see :func:`agents.training.optimise`.
+        options: ``log``, ``checkpoint``, ``device``: see :func:`agents.training.optimise.optimise`.
 
     Returns:
         The net, and rows of ``step``, ``seconds``, ``train_reconstruction``, ``train_commitment``,

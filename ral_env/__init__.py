@@ -6,9 +6,12 @@ Importing this package registers every environment id with Gymnasium and loads n
 
 from gymnasium.envs.registration import register
 
+from ral_env import migrations
 from ral_env.tasks import TASKS
 
 __version__ = "0.1.0"
+
+migrations.install()
 
 
 class StandInWarning(UserWarning):
@@ -19,7 +22,7 @@ class StandInWarning(UserWarning):
 for _id in (*TASKS, "RALBundle-v0"):
     register(
         id=_id,
-        entry_point="ral_env.env:LatentCanvasEnv",
-        vector_entry_point="ral_env.vector:LatentCanvasVectorEnv",
+        entry_point="ral_env.envs.single:LatentCanvasEnv",
+        vector_entry_point="ral_env.envs.vector:LatentCanvasVectorEnv",
         kwargs={"task": _id} if _id in TASKS else {},
     )

@@ -27,7 +27,10 @@ COMMANDS = {
     "view": ("ral_env.film:view", "watch a prior paint images, in a window"),
     "film": ("ral_env.film:main", "watch a prior paint an image: an animated GIF"),
     "bench": ("benchmarks.bench:main", "measure: speed, memory"),
-    "evaluate": ("agents.evaluate:main", "judge bundles' priors: distance, likelihood, diversity"),
+    "evaluate": (
+        "agents.evaluation.evaluator:main",
+        "judge bundles' priors: distance, likelihood, diversity",
+    ),
     "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")

@@ -130,6 +130,15 @@ class CodeLayout:
             )
         ]
 
+    def as_grids(self, codes: np.ndarray) -> list[Array]:
+        """Stored codes (N, length) of any integer dtype to int64 tensors (N, h, w), a grid a level.
+
+        A copy: what is stored may be a read-only memory map.
+        """
+        import torch  # only those who learn from codes want tensors
+
+        return self.unflatten(torch.from_numpy(np.array(codes, dtype=np.int64)))
+
     def heights(self, canvas: Array) -> Array:
         """Rows, counted on the coarsest grid, that canvases (..., length) have: (...,).
 

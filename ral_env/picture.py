@@ -19,7 +19,7 @@ HIGH, LOW = (20, 190, 90), (230, 40, 40)  # tints of scores: real, fake
 
 
 @torch.no_grad()
-def usual(vqvae: VQVAE, real: Sequence[Tensor]) -> list[Tensor]:
+def mean_child_vectors(vqvae: VQVAE, real: Sequence[Tensor]) -> list[Tensor]:
     """What usually stands beneath a code of the coarsest grid: a mean codebook vector.
 
     Args:
@@ -55,7 +55,7 @@ def paint(
 
     Args:
         grids: int64 (B, h, w) a level; ``num_codes`` is EMPTY.
-        usually: what :func:`usual` returned, of a VQ-VAE.
+        usually: what :func:`mean_child_vectors` returned, of a VQ-VAE.
     """
     empty = [grid >= num_codes for grid in grids]
     known = [grid.masked_fill(blank, 0) for grid, blank in zip(grids, empty, strict=True)]

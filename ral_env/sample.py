@@ -22,7 +22,7 @@ from ral_env.nets.graph import GraphSampler
 from ral_env.picture import contact_sheet, to_bytes
 from ral_env.tasks import expect_ours
 
-WAYS = ("eager", "graph", "compiled")
+BACKENDS = ("eager", "graph", "compiled")
 
 
 def draw(
@@ -31,7 +31,7 @@ def draw(
     batch: int,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-    way: str = "eager",
+    backend: str = "eager",
     precision: str = "float32",
 ) -> list[Tensor]:
     """``count`` whole canvases, int64 (count, h, w) a level, on the device of the bundle's priors.
@@ -39,33 +39,33 @@ def draw(
     Args:
         batch: canvases that are written together.
         generator: of that device.
-        way: ``eager``, or the steps of :class:`GraphSampler`: ``graph`` or ``compiled``.
+        backend: ``eager``, or the steps of :class:`GraphSampler`: ``graph`` or ``compiled``.
         precision: of the latter two.
 
     Raises:
-        ValueError: if the way has no such precision, or cannot take these priors.
+        ValueError: if the backend has no such precision, or cannot take these priors.
     """
     layout, device = bundle.layout, next(bundle.priors[0].parameters()).device
-    samplers = _samplers(bundle.priors, batch, way, precision)
+    samplers = _samplers(bundle.priors, batch, backend, precision)
     parts = []
     for first in tqdm(range(0, count, batch), desc="canvases", unit="batch", disable=None):
         # Captured steps are of one size of batch: the last one's rest is thrown away.
-        size = batch if way != "eager" else min(batch, count - first)
+        size = batch if backend != "eager" else min(batch, count - first)
         empty = [torch.full((size, *level), layout.empty, device=device) for level in layout.levels]
         parts.append(joint.sample(samplers, empty, temperature, generator))
     return [torch.cat(level)[:count] for level in zip(*parts, strict=True)]
 
 
-def _samplers(priors: Sequence[Any], batch: int, way: str, precision: Any) -> list[Any]:
-    if way not in WAYS:
-        raise ValueError(f"way={way!r}, expected one of {WAYS}")
-    if way == "eager":
+def _samplers(priors: Sequence[Any], batch: int, backend: str, precision: Any) -> list[Any]:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}, expected one of {BACKENDS}")
+    if backend == "eager":
         if precision != "float32":
-            raise ValueError(f"way='eager' with precision={precision!r}, expected 'float32'")
+            raise ValueError(f"backend='eager' with precision={precision!r}, expected 'float32'")
         return list(priors)
     if not all(isinstance(prior, PixelCNN) for prior in priors):
-        raise ValueError(f"way={way!r} takes PixelCNNs only, expected way='eager'")
-    return [GraphSampler(prior, batch, precision, way == "compiled") for prior in priors]
+        raise ValueError(f"backend={backend!r} takes PixelCNNs only, expected backend='eager'")
+    return [GraphSampler(prior, batch, precision, backend == "compiled") for prior in priors]
 
 
 def command(
@@ -76,7 +76,7 @@ def command(
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
-    way: Literal["eager", "graph", "compiled"] = "eager",
+    backend: Literal["eager", "graph", "compiled"] = "eager",
     precision: Literal["float32", "bfloat16"] = "float32",
     out: str = "samples.png",
 ) -> None:
@@ -93,7 +93,7 @@ def command(
         temperature: of sampling; 0 takes the likeliest code, always the same image.
         seed: of the samples.
         device: cpu or cuda.
-        way: eager is exact and needs nothing; graph replays CUDA graphs, compiled lets Inductor
+        backend: eager is exact and needs nothing; graph replays CUDA graphs, compiled lets Inductor
             write them first, which takes minutes and pays for many batches.
         precision: bfloat16 is for graph and compiled, and is not exact.
         out: the PNG file.
@@ -112,7 +112,7 @@ def command(
         net.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     start = time.perf_counter()
-    grids = draw(made, count, min(batch, count), temperature, generator, way, precision)
+    grids = draw(made, count, min(batch, count), temperature, generator, backend, precision)
     written = [grid.cpu().numpy().astype(np.int16) for grid in grids]  # waits for the device
     seconds = time.perf_counter() - start
     with torch.no_grad():

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ral_env.bundle.custom import OwnBundle, assemble
 from ral_env.nets import PixelCNN, PixelCNNConfig
-from ral_env.own import OwnBundle, assemble
 
 
 class OneHot(nn.Module):

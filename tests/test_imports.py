@@ -78,7 +78,7 @@ def test_every_layer_is_walked():
         ("ral_env.nets", "from ral_env import bundle"),
         ("ral_env.nets", "from .. import layout"),
         ("ral_env.nets", "from ..layout import CodeLayout"),
-        ("ral_env", "def late():\n    from agents import mle"),
+        ("ral_env", "def late():\n    from agents.training import fit"),
         ("ral_env", "from pretrain.recipes import RECIPES"),
         ("agents", "import benchmarks.metrics as metrics"),
         ("agents", "from pretrain import data"),
@@ -98,7 +98,7 @@ def test_a_wrong_arrow_is_found(package: str, source: str):
         ("ral_env", "import gymnasium\nfrom .nets import VQVAE\nfrom ral_env.layout import x"),
         ("agents", "from ral_env.nets import VQVAE\nimport ral_env.bundle, stable_baselines3"),
         ("benchmarks", "from agents.reinforce import train\nimport matplotlib"),
-        ("pretrain", "from agents.mle import fit\nimport agents_of_another_project"),
+        ("pretrain", "from agents.training.fit import fit\nimport agents_of_another_project"),
     ],
 )
 def test_a_right_arrow_is_let_through(package: str, source: str):

@@ -2,14 +2,14 @@
 
     from stable_baselines3 import PPO
     from stable_baselines3.common.evaluation import evaluate_policy
-    from agents.discriminator import DiscriminatorTraining
-    from agents.sb3 import (CollapseGuard, DiscriminatorCallback, HindsightRewards, PixelCNNPolicy,
+    from agents.training.discriminator import DiscriminatorTraining
+    from agents.sb3 import (CollapseGuard, DiscriminatorCallback, StepRewards, PixelCNNPolicy,
                             SampleGrids, ValueWarmup, defaults, make_vec_env)
 
     envs = make_vec_env("RALDigits-v0", 64, seed=0, reward="intermediate")
     model = PPO(PixelCNNPolicy, envs, seed=0, tensorboard_log="runs/ppo", **defaults(PPO, envs))
     model.learn(100 * 64 * 64, callback=[  # 100 rollouts of 64 canvases of 64 codes
-        HindsightRewards(kl=2.0),  # credits each code with what it earned, and anchors the policy
+        StepRewards(kl=2.0),  # credits each code with what it earned, and anchors the policy
         ValueWarmup(5),  # the critic learns first
         CollapseGuard(max_nats=3.0),  # stops, and restores, when modes are lost
         DiscriminatorCallback(DiscriminatorTraining(loss="logistic", learning_rate=1e-3)),
@@ -29,8 +29,8 @@ from agents.sb3.buffer import EpisodeBuffer
 from agents.sb3.callbacks import (
     CollapseGuard,
     DiscriminatorCallback,
-    HindsightRewards,
     SampleGrids,
+    StepRewards,
     ValueWarmup,
 )
 from agents.sb3.checks import check, defaults
@@ -43,11 +43,11 @@ __all__ = [
     "CollapseGuard",
     "DiscriminatorCallback",
     "EpisodeBuffer",
-    "HindsightRewards",
     "InitialPrior",
     "LatentCanvasVecEnv",
     "PixelCNNPolicy",
     "SampleGrids",
+    "StepRewards",
     "ValueWarmup",
     "check",
     "defaults",

@@ -19,11 +19,10 @@ from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_wrapper
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
-from agents.discriminator import DiscriminatorTrainer, DiscriminatorTraining
-from agents.mle import as_grids
 from agents.sb3.checks import check
 from agents.sb3.policy import PixelCNNPolicy
 from agents.sb3.vec_env import vector_env
+from agents.training.discriminator import DiscriminatorTrainer, DiscriminatorTraining
 from ral_env.nets import joint, represent
 from ral_env.reward import NORMALISERS
 
@@ -97,7 +96,7 @@ class _EpisodeCallback(BaseCallback):
         return policy
 
 
-class HindsightRewards(_EpisodeCallback):
+class StepRewards(_EpisodeCallback):
     """Credit each code with what it earned, which is known when its canvas is finished.
 
     The environment pays an episode's sum in its last step; with ``reward="intermediate"`` the
@@ -130,7 +129,7 @@ class HindsightRewards(_EpisodeCallback):
         normalised = unwrap_vec_wrapper(self.training_env, VecNormalize)
         if normalised is not None and normalised.norm_reward:
             raise ValueError(
-                "VecNormalize(norm_reward=True) scales rewards that HindsightRewards replaces, "
+                "VecNormalize(norm_reward=True) scales rewards that StepRewards replaces, "
                 "expected norm_reward=False: scores are normalised already"
             )
         if self.kl and self.reference is None:
@@ -289,7 +288,7 @@ class DiscriminatorCallback(_EpisodeCallback):
         return [
             grid[:, :height].to(self._device)
             for grid, (height, _) in zip(
-                as_grids(self._layout, canvases), self._layout.grids(rows), strict=True
+                self._layout.as_grids(canvases), self._layout.grids(rows), strict=True
             )
         ]
 
@@ -387,7 +386,7 @@ class CollapseGuard(_EpisodeCallback):
     def _init_callback(self) -> None:
         super()._init_callback()
         bundle = vector_env(self.training_env).envs.bundle
-        held_out = as_grids(bundle.layout, bundle.split("validation")[: self.count])
+        held_out = bundle.layout.as_grids(bundle.split("validation")[: self.count])
         self._held_out = [grid.to(self._policy.device) for grid in held_out]
         self.stopped = None
 
@@ -463,7 +462,7 @@ class CollapseGuard(_EpisodeCallback):
             self._policy.load_state_dict(self._good)
         warnings.warn(
             f"the policy collapses: {why}. The last good parameters are restored and training "
-            "stops; lower the learning rate, or give HindsightRewards(kl=...)",
+            "stops; lower the learning rate, or give StepRewards(kl=...)",
             stacklevel=2,
         )
 

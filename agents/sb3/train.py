@@ -19,23 +19,22 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-from agents.discriminator import DiscriminatorTraining
-from agents.evaluate import results
-from agents.mle import as_grids
-from agents.run import Run
+from agents.evaluation.evaluator import results
 from agents.sb3.callbacks import (
     CollapseGuard,
     DiscriminatorCallback,
-    HindsightRewards,
     SampleGrids,
+    StepRewards,
     ValueWarmup,
 )
 from agents.sb3.checks import defaults
 from agents.sb3.features import CodeEmbeddingExtractor
 from agents.sb3.policy import PixelCNNPolicy
 from agents.sb3.vec_env import LatentCanvasVecEnv, make_vec_env, vector_env
+from agents.training.discriminator import DiscriminatorTraining
+from agents.training.run_folder import Run
 from ral_env.bundle import Bundle
-from ral_env.vector import LatentCanvasVectorEnv
+from ral_env.envs.vector import LatentCanvasVectorEnv
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def build(algo: str, config: Config) -> tuple[Any, list[BaseCallback]]:
             algorithm = {"ppo": PPO, "a2c": A2C}[algo]
         model = algorithm(PixelCNNPolicy, envs, **defaults(algorithm, envs, **more))
         callbacks: list[BaseCallback] = [
-            HindsightRewards(config.kl),
+            StepRewards(config.kl),
             ValueWarmup(config.value_warmup),
             CollapseGuard(config.max_nats),
         ]
@@ -158,7 +157,7 @@ def written(model: Any, bundle: Bundle, count: int) -> list[torch.Tensor]:
         masks = {"action_masks": envs.action_masks()} if masked else {}
         actions, _ = model.predict(obs, deterministic=False, **masks)
         obs, _, _, infos = envs.step(actions)
-    return as_grids(envs.envs.layout, np.stack([info["final_canvas"] for info in infos]))
+    return envs.envs.layout.as_grids(np.stack([info["final_canvas"] for info in infos]))
 
 
 def train(algo: str, config: Config, out: Path | str, progress: bool = True) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 import ral_env  # noqa: F401  registers the ids
 from ral_env import starts
+from ral_env.envs.vector import LatentCanvasVectorEnv
 from ral_env.tasks import expect_ours
-from ral_env.vector import LatentCanvasVectorEnv
 
 
 class LatentCanvasVecEnv(VecEnv):

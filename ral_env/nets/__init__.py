@@ -6,7 +6,7 @@ from ral_env.nets.mixture import Mixture, MixtureConfig
 from ral_env.nets.patchgan import PatchGAN, PatchGANConfig
 from ral_env.nets.pixelcnn import PixelCNN, PixelCNNConfig
 from ral_env.nets.protocol import Codec, Prior, represent
-from ral_env.nets.slow import SlowPrior
+from ral_env.nets.uncached import UncachedPrior
 from ral_env.nets.vqvae import VQVAE, VQVAEConfig
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "PixelCNN",
     "PixelCNNConfig",
     "Prior",
-    "SlowPrior",
+    "UncachedPrior",
     "VQVAEConfig",
     "joint",
     "represent",

@@ -456,7 +456,7 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Part:
+class SharedGenerator:
     """A generator that ``count`` processes share, each of which samples as many canvases: every
     one draws the noise of them all and takes the part with its ``index``. Together they write
     what one process would."""
@@ -467,13 +467,13 @@ class Part:
 
 
 def gumbel(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | Part | None = None
+    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | SharedGenerator | None = None
 ) -> Tensor:
     """Standard Gumbel noise: ``argmax(logits + noise)`` is a draw from ``softmax(logits)``.
 
     Of a shared generator, the shape is (columns, B, num_codes).
     """
-    if isinstance(generator, Part):
+    if isinstance(generator, SharedGenerator):
         columns, batch, *codes = shape
         whole = gumbel((columns, batch * generator.count, *codes), like, generator.generator)
         return whole[:, generator.index * batch : (generator.index + 1) * batch]
@@ -491,12 +491,12 @@ def gumbel(
 
 
 @torch.inference_mode()
-def fill(
+def sample_empty_(
     net: PixelCNN,
     codes: Tensor,
     condition: Tensor | None,
     temperature: float,
-    generator: torch.Generator | Part | None,
+    generator: torch.Generator | SharedGenerator | None,
 ) -> None:
     """Write the EMPTY cells of ``codes`` (B, h, w) in place. See :meth:`PixelCNN.sample`."""
     batch, rows, columns = codes.shape

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ral_env.nets.cache import Part, gumbel
+from ral_env.nets.cache import SharedGenerator, gumbel
 from ral_env.nets.pixelcnn import CausalAttention, GatedBlock, PixelCNN, gate
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -65,7 +65,7 @@ class GraphSampler:
         self.codes = zeros(batch, rows * columns, dtype=torch.int64)
         self.empty = zeros(batch, rows * columns, dtype=torch.bool)
         self.noise = zeros(columns, batch, config.num_codes, dtype=torch.float32)
-        self.coldness = zeros(1, dtype=torch.float32)  # 1 / temperature
+        self.inverse_temperature = zeros(1, dtype=torch.float32)  # 1 / temperature
         self.context = zeros(batch, rows, columns, hidden) if config.condition_layers else None
         self.rows_above = [zeros(batch, reach + 1, columns + 2 * reach, hidden) for _ in net.blocks]
         self.above = [zeros(batch, columns, units) for _ in net.blocks]
@@ -169,7 +169,7 @@ class GraphSampler:
             h = h + torch.addmm(w[f"{name}.out_bias"], F.relu(inner), w[f"{name}.out"])
             index += 1
         logits = torch.addmm(w["head_bias"], F.relu(h), w["head"]).float()
-        scores = logits * self.coldness + self.noise.index_select(0, column)[0]
+        scores = logits * self.inverse_temperature + self.noise.index_select(0, column)[0]
         known = self.codes.index_select(1, cell)
         chosen = scores.argmax(1, keepdim=True)
         written = torch.where(self.empty.index_select(1, cell), chosen, known)
@@ -244,7 +244,7 @@ class GraphSampler:
         prefix: Tensor,
         condition: Tensor | None = None,
         temperature: float = 1.0,
-        generator: torch.Generator | Part | None = None,
+        generator: torch.Generator | SharedGenerator | None = None,
     ) -> Tensor:
         """What :meth:`PixelCNN.sample` does, with its arguments and errors.
 
@@ -274,7 +274,7 @@ class GraphSampler:
             self.context[:, :rows] = context.permute(0, 2, 3, 1)
         else:
             net.context(condition, rows)  # refuses a condition
-        self.coldness.fill_(1 / temperature if temperature else 1.0)
+        self.inverse_temperature.fill_(1 / temperature if temperature else 1.0)
         wanted = (prefix == net.config.num_codes).any(2).any(0).tolist()
         first = wanted.index(True) if any(wanted) else rows
         last = max((row for row in range(rows) if wanted[row]), default=-1)

@@ -290,7 +290,7 @@ class PixelCNN(nn.Module):
         """
         self.check_sample(prefix, temperature)
         codes = prefix.clone()
-        cache.fill(self, codes, condition, temperature, generator)
+        cache.sample_empty_(self, codes, condition, temperature, generator)
         return codes
 
     def check_sample(self, prefix: Tensor, temperature: float) -> None:

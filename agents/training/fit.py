@@ -1,0 +1,79 @@
+"""Maximum likelihood for a prior: the stage before RL, and the control arm beside it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from agents.training.optimise import Training, optimise
+from ral_env.nets import Mixture, PixelCNN
+
+
+class Grids(Protocol):
+    """Int64 codes (N, h, w) that need not be in memory: a tensor is one, so is
+    ``pretrain.codes.Grids``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Tensor: ...
+
+
+@torch.no_grad()
+def mean_nll(
+    prior: PixelCNN | Mixture,
+    codes: Tensor,
+    condition: Tensor | None = None,
+    batch: int | None = None,
+) -> float:
+    """Nats per canvas of codes (N, h, w) under a level's prior."""
+    prior.eval()
+    size = batch or max(8, 2**15 // codes[0].numel())
+    total = 0.0
+    for first in range(0, len(codes), size):
+        part = slice(first, first + size)
+        above = None if condition is None else condition[part]
+        total -= prior.log_prob(codes[part], above).sum().item()
+    return total / len(codes)
+
+
+def fit_prior(
+    prior: PixelCNN | Mixture,
+    train: Grids,
+    validation: Tensor,
+    training: Training,
+    conditions: tuple[Grids, Tensor] | None = None,
+    **options: Any,
+) -> list[dict[str, float]]:
+    """Train in place and leave the weights that were best on the validation codes.
+
+    Args:
+        prior: the net, changed in place, in eval mode afterwards.
+        train, validation: int64 codes (N, h, w); the first are only indexed, a batch at a time.
+        conditions: for a finer level, the train and validation codes of the level above; for a
+            mixture, the styles of the canvases, int64 (N, 1, 1).
+        options: ``seed``, ``seconds``, ``log``, ``label``, ``checkpoint``, ``device``: see
+            :func:`agents.training.optimise.optimise`.
+
+    Returns:
+        Rows of ``step``, ``seconds``, ``train_nats_per_code`` and ``validation_nats_per_code``.
+    """
+    above = conditions or (None, None)
+    cells = train[0].numel()
+
+    def validate(net: Any) -> dict[str, float]:
+        device = next(net.parameters()).device
+        condition = None if above[1] is None else above[1].to(device)
+        nats = mean_nll(net, validation.to(device), condition)
+        return {"validation_nats_per_code": nats / cells}
+
+    return optimise(
+        prior,
+        lambda batch: prior.compute_loss(*batch),
+        lambda index: (train[index], None if above[0] is None else above[0][index]),
+        len(train),
+        validate,
+        training,
+        **options,
+    )

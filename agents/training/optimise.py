@@ -1,0 +1,310 @@
+"""One routine trains whatever has a loss: the stages of pretraining, and RL's control arm.
+
+Which examples an update sees depends on the seed and its number alone, and all else that it depends
+on is in the checkpoint: a run that was cut goes on as if it had not been. The examples do not
+depend on the number of processes: several, started by ``torchrun``, make the update of one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from agents.training.checkpoint import Checkpoint
+from agents.training.files import Row
+from agents.training.processes import Processes
+
+
+@dataclass(frozen=True)
+class Training:
+    """How something is trained.
+
+    Args:
+        steps: updates at most.
+        batch: examples an update, over all processes together.
+        learning_rate: of AdamW.
+        schedule: ``constant``, or ``cosine`` down to ``final_rate`` of the learning rate.
+        final_rate: share of the learning rate that is left at the end.
+        warmup: updates in which the learning rate rises from zero.
+        betas: of AdamW.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient; 0 does not clip.
+        ema: decay of the running average of the weights that is validated and kept; 0 is none.
+        accumulate: parts in which a process computes its share of a batch, to save memory.
+        precision: ``bfloat16`` computes losses in mixed precision; weights stay float32.
+        recompute: of nets that can (PixelCNN): compute activations anew on the way back instead
+            of keeping them, which takes a third more time and a fraction of the memory.
+        validate_every: updates between validations; 0 is a tenth of the steps.
+        patience: validations without a new best before it stops; 0 never stops early.
+        checkpoint_every: updates between checkpoints, where a place for them is given.
+        workers: processes that load examples ahead; 0 loads them when they are needed.
+    """
+
+    steps: int = 10_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    final_rate: float = 0.1
+    warmup: int = 0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    ema: float = 0.0
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    recompute: bool = False
+    validate_every: int = 0
+    patience: int = 0
+    checkpoint_every: int = 500
+    workers: int = 0
+
+    @property
+    def period(self) -> int:
+        """Updates between validations."""
+        return self.validate_every or max(1, self.steps // 10)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update ``step``, counted from 0."""
+        share = 1.0
+        if self.schedule == "cosine":
+            done = min(step / self.steps, 1)
+            share = self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * done)) / 2
+        if self.warmup:
+            share *= min(1, (step + 1) / self.warmup)
+        return self.learning_rate * share
+
+
+@lru_cache(maxsize=2)
+def _shuffled(count: int, seed: int, epoch: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(count, generator=generator)
+
+
+def examples(count: int, batch: int, seed: int, step: int) -> Tensor:
+    """Indices (batch,) that update ``step`` sees: one shuffled epoch of ``count`` after another."""
+    first = step * batch
+    epochs = range(first // count, (first + batch - 1) // count + 1)
+    run = torch.cat([_shuffled(count, seed, epoch) for epoch in epochs])
+    return run[first % count : first % count + batch]
+
+
+def average_into(average: nn.Module, net: nn.Module, decay: float) -> None:
+    """Move every tensor of ``average`` towards that of ``net`` by 1 - decay."""
+    with torch.no_grad():
+        for mine, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+            mine.lerp_(new, 1 - decay) if mine.is_floating_point() else mine.copy_(new)
+
+
+class _Loaded:
+    """What a DataLoader asks for examples, a whole batch at a time."""
+
+    def __init__(self, load: Callable[[Tensor], Any]):
+        self.load = load
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return self.load(torch.tensor(indices))
+
+    def __getitem__(self, index: int) -> Any:
+        return self.load(torch.tensor([index]))
+
+
+def _itself(batch: Any) -> Any:
+    return batch
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    return tuple(_to(part, device) for part in batch) if isinstance(batch, tuple | list) else batch
+
+
+def optimise(
+    net: nn.Module,
+    losses: Callable[[Any], dict[str, Tensor]],
+    load: Callable[[Tensor], Any],
+    count: int,
+    validate: Callable[[nn.Module], Row],
+    training: Training,
+    *,
+    seed: int = 0,
+    seconds: float | None = None,
+    log: Callable[[list[Row], Any], None] | None = None,
+    label: str = "",
+    checkpoint: Path | None = None,
+    also: Sequence[nn.Module] = (),
+    device: str | torch.device = "cpu",
+) -> list[Row]:
+    """Train in place and leave the weights that were best in validation.
+
+    Args:
+        net: what learns; on ``device`` and in eval mode afterwards.
+        losses: a batch to named losses, whose sum is minimised. Uses ``net``.
+        load: indices (n,) of examples to a batch: a tensor, or a tuple of tensors and Nones.
+        count: how many examples there are.
+        validate: figures of a net (``net`` or its average); the first named is to be low.
+        training: the settings.
+        seed: of the order of the examples, and of dropout and augmentation.
+        seconds: stop after this much time, validation included, if it comes before the steps.
+        log: called for each new row with the history so far and the net that the row is about.
+        label: shows a progress bar of that name, with the time left and each row; none if empty.
+        checkpoint: a file. If it is there, training goes on from it, to the bit on the CPU.
+        also: modules with state that ``losses`` changes beside the net's own.
+        device: where to compute.
+
+    Returns:
+        Rows of ``step``, ``seconds``, ``train_NAME`` of each loss (means since the last row; none
+        in the first row, which is the net as it came) and the figures of ``validate``.
+
+    Raises:
+        ValueError: if the batch cannot be shared out evenly, a loss is not finite, or the
+            checkpoint is of other settings.
+    """
+    processes = Processes(device)
+    shares = processes.count * training.accumulate
+    if training.batch % shares:
+        raise ValueError(
+            f"batch={training.batch} cannot be shared by {processes.count} processes in "
+            f"accumulate={training.accumulate} parts each: choose a multiple of {shares}"
+        )
+    torch.manual_seed(seed + 1_000 * processes.rank)
+    net.to(processes.device)
+    if isinstance(getattr(net, "recompute", None), bool):
+        net.recompute = training.recompute  # type: ignore[assignment]
+    for module in also:
+        module.to(processes.device)
+    processes.broadcast(net)
+    optimizer = torch.optim.AdamW(
+        net.parameters(),
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+    )
+    average = copy.deepcopy(net)
+    state: dict[str, Any] = {
+        "step": 0, "seconds": 0.0, "history": [], "sums": {}, "summed": 0,
+        "best": math.inf, "since_best": 0, "best_state": {},
+    }  # fmt: skip
+    settings = {"seed": seed, "examples": count, **asdict(training)}
+    parts: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer}
+    parts |= {f"also_{i}": module for i, module in enumerate(also)}
+    saved = checkpoint and Checkpoint(checkpoint, settings, parts, processes)
+    if saved and saved.exists():
+        state |= saved.restore()[0]
+    start = time.perf_counter() - state["seconds"]
+
+    def batches() -> Iterator[Any]:
+        """This process's parts of every batch from the present step on."""
+
+        def indices() -> Iterator[list[int]]:
+            for step in range(state["step"], training.steps):
+                whole = examples(count, training.batch, seed, step).chunk(shares)
+                yield from (part.tolist() for part in whole[processes.rank :: processes.count])
+
+        loader = DataLoader(
+            _Loaded(load),  # type: ignore[arg-type]
+            batch_sampler=indices(),  # type: ignore[arg-type]
+            num_workers=training.workers,
+            collate_fn=_itself,
+            generator=torch.Generator(),  # the global one is part of what must go on exactly
+        )
+        for batch in loader:
+            yield _to(batch, processes.device)
+
+    ahead = batches()
+    bar = tqdm(
+        total=training.steps,
+        initial=state["step"],
+        desc=label,
+        unit="step",
+        disable=not label or processes.rank > 0,
+        mininterval=1.0,
+    )
+    while True:
+        step = state["step"]
+        state["seconds"] = time.perf_counter() - start
+        finished = step >= training.steps or (seconds is not None and state["seconds"] >= seconds)
+        patient = True
+        # A resumed run has validated already what it is resumed at.
+        seen = bool(state["history"]) and state["history"][-1]["step"] == step
+        if (step % training.period == 0 or finished) and not seen:
+            candidate = average if training.ema else net
+            candidate.eval()
+            with torch.no_grad():
+                figures = validate(candidate)
+            means = {f"train_{k}": v / state["summed"] for k, v in state["sums"].items()}
+            row = {"step": step, "seconds": state["seconds"], **processes.mean(means), **figures}
+            state["history"].append(row)
+            state["sums"], state["summed"] = {}, 0
+            state["since_best"] += 1
+            if (figure := next(iter(figures.values()))) < state["best"]:
+                state["best"], state["since_best"] = figure, 0
+                state["best_state"] = {k: v.clone() for k, v in candidate.state_dict().items()}
+            if label and processes.rank == 0:
+                shown = {k: f"{v:.4g}" for k, v in row.items() if k not in ("step", "seconds")}
+                bar.write(f"{label} {step}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+            if log and processes.rank == 0:
+                log(state["history"], candidate)
+        if training.patience:
+            patient = state["since_best"] < training.patience
+        if finished or not patient:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = training.rate(step)
+        net.train()
+        optimizer.zero_grad()
+        for _ in range(training.accumulate):
+            _backward(losses, next(ahead), training, state, processes)
+        processes.average_gradients(net)
+        if training.clip:
+            nn.utils.clip_grad_norm_(net.parameters(), training.clip)
+        optimizer.step()
+        state["step"] = step + 1
+        bar.update()
+        if training.ema:
+            # A short memory at first, so that the average does not carry the random start.
+            average_into(average, net, min(training.ema, (step + 1) / (step + 11)))
+        if saved and (step + 1) % training.checkpoint_every == 0:
+            state["seconds"] = time.perf_counter() - start
+            saved.save(state)
+    bar.close()
+    net.load_state_dict(state["best_state"])
+    net.eval()
+    if saved:
+        saved.save(state)
+    return state["history"]
+
+
+def _backward(
+    losses: Callable[[Any], dict[str, Tensor]],
+    batch: Any,
+    training: Training,
+    state: dict[str, Any],
+    processes: Processes,
+) -> None:
+    """Add the gradient of one part of a batch, and its losses to the sums of the next row."""
+    kind = processes.device.type
+    mixed = torch.autocast(kind, torch.bfloat16, enabled=training.precision == "bfloat16")
+    with mixed:
+        named = losses(batch)
+    total = torch.stack([loss.float().sum() for loss in named.values()]).sum()
+    if not torch.isfinite(total):
+        found = {name: loss.item() for name, loss in named.items()}
+        raise ValueError(
+            f"the loss of update {state['step'] + 1} is not finite: {found}. Lower the learning "
+            f"rate ({training.learning_rate}), clip the gradient, or look at the data"
+        )
+    (total / training.accumulate).backward()
+    for name, loss in named.items():
+        state["sums"][name] = state["sums"].get(name, 0.0) + loss.item() / training.accumulate
+    state["summed"] += 1 / training.accumulate

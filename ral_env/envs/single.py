@@ -1,0 +1,200 @@
+"""LatentCanvasEnv: one canvas of :class:`ral_env.envs.vector.LatentCanvasVectorEnv`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from torch import Tensor, nn
+
+from ral_env.bundle import Bundle
+from ral_env.envs.vector import LatentCanvasVectorEnv
+from ral_env.layout import CodeLayout
+
+
+class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
+    """Write an image, code by code; a discriminator scores it.
+
+    ## Description
+    A frozen VQ-VAE turns a grid of codes into an image. The agent writes the codes in raster order,
+    level after level, coarsest first. When the last one is written, the image is decoded and a
+    PatchGAN scores its patches (Ak et al., ECCV 2020, section 4).
+
+    ## Observation space
+    ``Box(0, num_codes + 1, (length,), int16)``: the canvas, all levels in raster order.
+    ``num_codes`` is EMPTY, a cell still to be written; ``num_codes + 1`` is OUTSIDE, a cell that
+    this episode does not have. ``layout.unflatten(observation)`` gives the grids, as does the
+    wrapper ``ral_env.envs.wrappers.GridObservation``.
+
+    ## Action space
+    ``Discrete(num_codes)``: the code for the first EMPTY cell.
+
+    ## Rewards
+    Scores are divided by ``reward_scale`` and clamped to [-1, 1]; real is high.
+    - "single" (Eq. 6): 0, and with the last code the mean of the score map.
+    - "intermediate" (section 4.2): each code earns the score at its own location, upsampled to its
+      level's grid. Scores are known only when the canvas is finished, so the last step pays the
+      sum, and ``info["step_rewards"]`` says what each step earned.
+    - "rowwise": dense and causal, for agents that know nothing of hindsight. When the codes of a
+      row of the coarsest grid are complete on all levels, the image down to there is scored, and
+      the row's codes earn their own scores at once (rows that are too few for the discriminator
+      are paid with the first that is enough).
+
+    ``reward_source`` replaces the score map in control experiments: "constant" (ones), "random"
+    (uniform in [-1, 1)), "shuffled" (another canvas's; needs the vector environment).
+
+    ## Starting state
+    ``reset(options={"start": ..., "rows": k, "codes": ...})``; rows count on the coarsest grid.
+    - "full": every cell is EMPTY.
+    - "continue": the first k rows are real: ``codes`` (flat, grid, or a list of grids), or those
+      of an image of the train split.
+    - "scratch": only the first k rows exist, all EMPTY; the image is only that tall.
+    - "partial": continue or scratch, and the rows, at random (section 4.3).
+
+    ## Episode end
+    ``terminated`` when no cell is EMPTY; never ``truncated``. The last ``info`` holds
+    ``final_canvas`` int16 (length,), ``step_rewards`` float32 (steps,), ``score_map`` float32
+    (h', w') normalised, ``start``, ``rows``, and where the bundle has an oracle ``nll_oracle``: the
+    negative log-likelihood in nats of all cells that the episode has.
+
+    ## Arguments
+    - ``bundle`` (None): name or path of a bundle, or a loaded one. None is the id's own, or, where
+      that is not to be found, a stand-in of the same shape: procedural faces, with a warning.
+      ``env.unwrapped.bundle.dataset`` says what it was trained on.
+    - ``task`` (set by the id): the images and grids that a bundle must have.
+    - ``bundle_required`` (False): refuse a stand-in.
+    - ``reward`` ("single"): or "intermediate", "rowwise".
+    - ``reward_source`` ("discriminator"): or "constant", "random", "shuffled".
+    - ``start`` ("full"): or "continue", "scratch", "partial"; for resets without that option.
+    - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``viewer``).
+    - ``overlay`` (None): tints what is rendered: "scores" (of the finished rows; green is real, red
+      is fake), "real" (the rows that were given are blue), or "both".
+    - ``pad_info`` (False): fill ``step_rewards`` up to length with 0 and ``score_map`` to the whole
+      image's with NaN. Gymnasium's own Sync- and AsyncVectorEnv need it where episodes differ in
+      length, as they hold infos of one shape only; the native vector environment does not.
+    - ``device`` ("cpu"): where the networks run.
+
+    All raise a ValueError that says what was expected, as do wrong actions and options.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 16}
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | Bundle | None = None,
+        *,
+        render_mode: str | None = None,
+        pad_info: bool = False,
+        **arguments: Any,
+    ):
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(
+                f"render_mode={render_mode!r}, expected None or one of "
+                f"{self.metadata['render_modes']}"
+            )
+        self._batch = LatentCanvasVectorEnv(
+            1,
+            bundle,
+            render_mode=render_mode and "rgb_array",
+            autoreset_mode="disabled",
+            **arguments,
+        )
+        self.render_mode = render_mode
+        self.pad_info = pad_info
+        self._window: Any = None
+        self.observation_space = self._batch.single_observation_space
+        self.action_space = self._batch.single_action_space
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._batch.bundle
+
+    @property
+    def layout(self) -> CodeLayout:
+        return self._batch.layout
+
+    @property
+    def min_rows(self) -> int:
+        """Fewest rows of a scratch start: what the discriminator can score."""
+        return self._batch.min_rows
+
+    def set_discriminator(
+        self, net: nn.Module, reward_scale: float, input: str | None = None
+    ) -> None:
+        """See :meth:`LatentCanvasVectorEnv.set_discriminator`."""
+        self._batch.set_discriminator(net, reward_scale, input)
+
+    def load_discriminator(self, state_dict: Mapping[str, Tensor], reward_scale: float) -> None:
+        """See :meth:`LatentCanvasVectorEnv.load_discriminator`."""
+        self._batch.load_discriminator(state_dict, reward_scale)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._batch.rngs = [self.np_random]
+        observations, _ = self._batch.reset(options=options)
+        if self.render_mode == "human":
+            self._show()
+        return observations[0], {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        action = np.asarray(action)
+        if action.ndim:
+            raise ValueError(f"action: got shape {action.shape}, expected a single integer")
+        observations, rewards, terminated, _, infos = self._batch.step(action[None])
+        info = {key: values[0] for key, values in infos.items() if not key.startswith("_")}
+        info = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in info.items()
+        }
+        if info and self.pad_info:
+            steps, score_map = info["step_rewards"], info["score_map"]
+            info["step_rewards"] = np.pad(steps, (0, self.layout.length - len(steps)))
+            missing = score_map.shape[1] - score_map.shape[0]  # a whole image's map is square
+            info["score_map"] = np.pad(
+                score_map, ((0, missing), (0, 0)), constant_values=np.float32(np.nan)
+            )
+        if self.render_mode == "human":
+            self._show()
+        return observations[0], float(rewards[0]), bool(terminated[0]), False, info
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """The canvas as far as it is written, uint8 (H, W, 3); None if it is shown in a window."""
+        frames = self._batch.render()
+        return None if frames is None or self.render_mode == "human" else frames[0]
+
+    def _show(self) -> None:
+        """Put the present frame into the window, ``render_fps`` times a second at most."""
+        try:
+            import pygame
+        except ModuleNotFoundError as error:
+            raise gym.error.DependencyNotInstalled(
+                "render_mode='human' needs pygame: pip install 'ral-env[viewer]'"
+            ) from error
+        frames = self._batch.render()
+        assert frames is not None
+        if self._window is None:
+            pygame.display.init()  # not pygame.init(), which wants sound as well
+            self._window = pygame.display.set_mode(frames[0].shape[1::-1])
+            pygame.display.set_caption(str(self.bundle.dataset))
+            self._clock = pygame.time.Clock()
+        pygame.event.pump()
+        # pygame counts columns first.
+        self._window.blit(pygame.surfarray.make_surface(frames[0].transpose(1, 0, 2)), (0, 0))
+        pygame.display.flip()
+        self._clock.tick(self.metadata["render_fps"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens a window of its own."""
+        return {k: v for k, v in vars(self).items() if k != "_clock"} | {"_window": None}
+
+    def close(self) -> None:
+        if self._window is not None:
+            import pygame
+
+            pygame.display.quit()
+            self._window = None

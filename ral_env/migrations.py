@@ -1,0 +1,155 @@
+"""Old names, and what they are called now: the one table of all that is stored or typed.
+
+Whoever renames an option, a field of a config, a column of a table, a class or a module that files
+or commands may name adds a line here. Old ones are read for as long as the line stands, with a
+:class:`FutureWarning` that names the new one. It loads nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+# Modules: environment specs and pickles name them.
+MODULES = {
+    "ral_env.env": "ral_env.envs.single",
+    "ral_env.vector": "ral_env.envs.vector",
+    "ral_env.wrappers": "ral_env.envs.wrappers",
+    "ral_env.own": "ral_env.bundle.custom",
+    "ral_env.nets.slow": "ral_env.nets.uncached",
+    "agents.discriminator": "agents.training.discriminator",
+    "agents.mle": "agents.training.fit",
+    "agents.run": "agents.training.run_folder",
+    "agents.metrics": "agents.evaluation.metrics",
+    "agents.evaluate": "agents.evaluation.evaluator",
+}
+
+# Classes and functions: where a module that is still there no longer has them.
+NAMES = {
+    "agents.sb3.HindsightRewards": "agents.sb3.StepRewards",
+    "agents.sb3.callbacks.HindsightRewards": "agents.sb3.callbacks.StepRewards",
+    "agents.training.Training": "agents.training.optimise.Training",
+    "agents.training.Processes": "agents.training.processes.Processes",
+    "agents.training.Checkpoint": "agents.training.checkpoint.Checkpoint",
+    "agents.training.optimise.as_grids": "ral_env.layout.CodeLayout.as_grids",
+    "ral_env.nets.SlowPrior": "ral_env.nets.UncachedPrior",
+    "ral_env.bundle.custom.SlowPrior": "ral_env.nets.UncachedPrior",
+    "benchmarks.demo.Generator": "benchmarks.demo.TemperedPrior",
+}
+
+# Fields, by what holds them: options of its command, its config.json, the settings in its
+# checkpoints. Dots reach into configs within configs.
+FIELDS: dict[str, dict[str, str]] = {
+    "reinforce": {
+        "batch": "canvases",
+        "kl_weight": "kl_loss_coef",
+        "entropy_weight": "ent_coef",
+        "mle_weight": "mle_coef",
+    },
+    "sb3": {
+        "kl": "kl_coef",
+    },
+    "recipe": {},
+    "sample": {"way": "backend"},
+}
+
+# Columns of CSV files and keys of JSON results.
+COLUMNS: dict[str, str] = {}
+
+
+def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
+    """``values`` under the names of today.
+
+    Args:
+        values: fields as they were stored; those of configs within are mappings, too.
+        kind: whose fields, a key of :data:`FIELDS`.
+        where: what they come from, for the warning.
+    """
+    found = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
+    for old, new in FIELDS[kind].items():
+        *path, name = old.split(".")
+        holder: Any = found
+        for step in path:
+            holder = holder.get(step) if isinstance(holder, Mapping) else None
+        if isinstance(holder, dict) and name in holder:
+            holder[new.rpartition(".")[2]] = holder.pop(name)
+            _warn(old, new, where)
+    return found
+
+
+def options(arguments: Sequence[str], kind: str) -> list[str]:
+    """Arguments of a command under the names of today; words of an option may be joined by dashes.
+
+    Args:
+        kind: whose options, a key of :data:`FIELDS`.
+    """
+    found = []
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        name = option[2:].replace("-", "_")
+        if option.startswith("--") and name in FIELDS[kind]:
+            new = FIELDS[kind][name]
+            _warn(option, f"--{new}", "the command")
+            word = f"--{new}{equals}{value}"
+        found.append(word)
+    return found
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """A module's ``__getattr__``: what it no longer has, from where it is now."""
+
+    def find(name: str) -> Any:
+        new = NAMES.get(f"{module}.{name}")
+        if new is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn(f"{module}.{name}", new, "an import")
+        return resolve(new)
+
+    return find
+
+
+def resolve(path: str) -> Any:
+    """The object that a full dotted path names."""
+    parts = path.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[end:]:
+            found = getattr(found, name)
+        return found
+    raise ModuleNotFoundError(f"no module of {path!r}")
+
+
+def _warn(old: str, new: str, where: str) -> None:
+    warnings.warn(f"{old} is called {new} now ({where})", FutureWarning, stacklevel=4)
+
+
+class _OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets an old module's name stand for the module of today."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname not in MODULES:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self)
+
+    def create_module(self, spec: Any) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = MODULES[module.__name__]
+        _warn(module.__name__, new, "an import")
+        sys.modules[module.__name__] = importlib.import_module(new)
+
+
+def install() -> None:
+    """Let old modules be imported; the second call does nothing."""
+    if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
+        sys.meta_path.append(_OldModules())

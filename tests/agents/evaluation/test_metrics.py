@@ -1,0 +1,288 @@
+"""Metrics against closed forms, brute force and other libraries; pictures pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agents.evaluation import metrics
+from benchmarks import plots
+
+
+def features(count: int, seed: int = 0, shift: float = 0.0, width: int = 6) -> np.ndarray:
+    """Correlated Gaussian features."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(width, width))
+    return rng.normal(size=(count, width)) @ mixing + shift
+
+
+# Fréchet distance
+
+
+def test_frechet_distance_is_the_closed_form_for_gaussians_of_diagonal_covariance():
+    x = np.array([[1.0, 0], [-1, 0], [0, 2], [0, -2]])  # mean 0, covariance diag(2, 8) / 3
+    y = x * [2, 3] + [5, -1]
+    spread = (2 - 1) ** 2 * 2 / 3 + (3 - 1) ** 2 * 8 / 3
+    assert metrics.frechet_distance(x, y) == pytest.approx(5**2 + 1 + spread)
+
+
+def test_frechet_distance_agrees_with_scipy_and_torchmetrics():
+    linalg = pytest.importorskip("scipy.linalg")
+    fid = pytest.importorskip("torchmetrics.image.fid")
+    torch = pytest.importorskip("torch")
+    x, y = features(200, 0), features(300, 1, shift=0.5) * np.linspace(0.5, 2, 6)
+    cx, cy = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    cross = np.trace(linalg.sqrtm(cx @ cy)).real
+    by_scipy = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(cx) + np.trace(cy) - 2 * cross
+    moments = [torch.from_numpy(m) for m in (x.mean(0), cx, y.mean(0), cy)]
+    ours = metrics.frechet_distance(x, y)
+    assert ours == pytest.approx(by_scipy, rel=1e-9)
+    assert ours == pytest.approx(fid._compute_fid(*moments).item(), rel=1e-6)
+
+
+def test_frechet_distance_is_symmetric_nonnegative_and_survives_fewer_rows_than_features():
+    x, y = features(5, 0, width=20), features(7, 1, width=20)
+    assert metrics.frechet_distance(x, y) == pytest.approx(metrics.frechet_distance(y, x), rel=1e-6)
+    assert 0 <= metrics.frechet_distance(x, x) < 1e-4
+    assert metrics.frechet_distance(x, y) > 1
+
+
+# Bootstrap
+
+
+def test_paired_bootstrap_reports_the_difference_and_its_sign():
+    reference, near, far = features(300, 0), features(400, 1, 0.1), features(400, 2, 1.0)
+    difference, low, high = metrics.paired_bootstrap(reference, near, far, draws=50)
+    fd = metrics.frechet_distance
+    assert difference == pytest.approx(fd(reference, near) - fd(reference, far))
+    assert low < high < 0
+    swapped = metrics.paired_bootstrap(reference, far, near, draws=50)
+    assert swapped == pytest.approx((-difference, -high, -low))
+
+
+def test_paired_bootstrap_of_a_generator_against_itself_is_exactly_zero():
+    x, y = features(50), features(60, 1)
+    assert metrics.paired_bootstrap(x, y, y, draws=5) == (0, 0, 0)
+
+
+def test_paired_bootstrap_interval_is_as_wide_as_theory_says():
+    rng = np.random.default_rng(0)
+    reference, noise = rng.normal(size=(100, 1)), rng.normal(size=(300, 1))
+    # Of equal spread, so FD(r, n + 3) - FD(r, n - 3) = 12 (mean(n) - mean(r)).
+    _, low, high = metrics.paired_bootstrap(reference, noise + 3, noise - 3, draws=2000)
+    deviation = 12 * math.sqrt(reference.var() / 100 + noise.var() / 300)
+    assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.06)
+
+
+def test_paired_bootstrap_depends_on_the_seed_alone():
+    data = features(50), features(60, 1), features(60, 2)
+    assert metrics.paired_bootstrap(*data, draws=9) == metrics.paired_bootstrap(*data, draws=9)
+    assert metrics.paired_bootstrap(*data, draws=9) != metrics.paired_bootstrap(
+        *data, draws=9, seed=1
+    )
+
+
+# Precision and recall
+
+
+def covered(manifold: np.ndarray, points: np.ndarray, k: int) -> float:
+    """By the words of the definition, one point at a time."""
+    radius = [sorted(math.dist(a, b) for b in manifold)[k] for a in manifold]
+    hits = [
+        any(math.dist(p, a) <= r for a, r in zip(manifold, radius, strict=True)) for p in points
+    ]
+    return sum(hits) / len(points)
+
+
+def test_precision_recall_is_the_definition():
+    real, fake = features(40, 0, width=2), features(40, 1, 0.5, width=2) * 0.5
+    precision, recall = metrics.precision_recall(real, fake, k=3)
+    assert precision == pytest.approx(covered(real, fake, 3))
+    assert recall == pytest.approx(covered(fake, real, 3))
+    assert 0 < recall < precision < 1
+
+
+def test_a_generator_of_one_mode_has_precision_without_recall():
+    modes = np.repeat([[0.0, 0], [50, 0]], 50, axis=0)
+    noise = np.random.default_rng(0).normal(size=(2, 100, 2))
+    precision, recall = metrics.precision_recall(modes + noise[0], modes[:50] + noise[1, :50])
+    assert precision > 0.8
+    assert 0.3 < recall < 0.6
+
+
+def test_precision_recall_counts_equal_rows_as_covered_even_at_radius_zero():
+    real = np.repeat(features(50) + 1000, 4, axis=0)  # far from 0, where rounding would show
+    fake = np.random.default_rng(0).permutation(real)
+    assert metrics.precision_recall(real, fake) == (1, 1)
+    assert metrics.precision_recall(real, fake + 1e-6) == (0, 0)
+
+
+def test_precision_recall_is_balanced_and_averages_the_draws():
+    real, fake = features(30, 0), features(90, 1, 0.5)
+    picks = [metrics.precision_recall(real, fake, draws=1, seed=s) for s in range(30)]
+    assert len(set(picks)) > 1
+    average = metrics.precision_recall(real, fake, draws=60)
+    assert average == pytest.approx(np.mean(picks, axis=0), abs=0.05)
+
+
+# Entropies and divergences
+
+
+def test_divergences_are_those_of_known_distributions():
+    g, oracle = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
+    rng = np.random.default_rng(0)
+    of_g, of_oracle = rng.choice(3, 40_000, p=g), rng.choice(3, 40_000, p=oracle)
+    pairs = [
+        (metrics.entropy(np.log(g[of_g])), -(g * np.log(g)).sum()),
+        (
+            metrics.reverse_kl(np.log(g[of_g]), np.log(oracle[of_g])),
+            (g * np.log(g / oracle)).sum(),
+        ),
+        (
+            metrics.forward_kl(np.log(oracle[of_oracle]), np.log(g[of_oracle])),
+            (oracle * np.log(oracle / g)).sum(),
+        ),
+    ]
+    for estimate, exact in pairs:
+        assert abs(estimate.value - exact) < 4 * estimate.error
+        assert 0 < estimate.error < 0.01
+
+
+def test_the_standard_error_is_the_deviation_over_root_n():
+    assert metrics.entropy([-1.0, -3.0]) == metrics.Estimate(2.0, pytest.approx(1.0))  # type: ignore
+
+
+# Temperature
+
+
+def test_matching_temperature_finds_the_entropy_of_a_tempered_model():
+    logits = np.random.default_rng(0).normal(size=16) * 2
+
+    def entropy_at(temperature: float) -> float:
+        p = np.exp(logits / temperature)
+        p /= p.sum()
+        return float(-(p * np.log(p)).sum())
+
+    found = metrics.matching_temperature(entropy_at, entropy_at(0.83), steps=12)
+    assert found == pytest.approx(0.83, abs=1 / 2**13)
+
+
+def test_matching_temperature_refuses_a_target_out_of_reach():
+    with pytest.raises(ValueError, match=r"outside .*widen"):
+        metrics.matching_temperature(lambda t: t, 2.0)
+
+
+# Intervals
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 11, 20, 100])
+def test_interval_is_students(count: int):
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(count).normal(3, 2, count)
+    mean, half = metrics.interval(values)
+    assert mean == pytest.approx(values.mean())
+    assert half == pytest.approx(stats.sem(values) * stats.t.ppf(0.975, count - 1), rel=1e-4)
+
+
+# Memorising
+
+
+def test_nearest_distance_is_the_median_of_the_nearest_hamming_distances():
+    rng = np.random.default_rng(0)
+    train, fake = rng.integers(0, 4, (30, 12)), rng.integers(0, 4, (7, 12))
+    nearest = [min(sum(a != b for a, b in zip(t, f, strict=True)) for t in train) for f in fake]
+    assert metrics.nearest_distance(train, fake) == sorted(nearest)[3]
+    assert metrics.nearest_distance(train, train[:5]) == 0
+    assert metrics.nearest_distance(train.astype(np.uint16), train[:5] - 4) == 12
+
+
+# Bad input
+
+GOOD = features(10)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: metrics.frechet_distance(GOOD[0], GOOD), r"x is \(6,\), expected features"),
+        (lambda: metrics.frechet_distance(GOOD, GOOD[:, :5]), r"y is \(10, 5\).*\(N, 6\)"),
+        (lambda: metrics.frechet_distance(GOOD, GOOD * np.nan), r"y\[0, 0\] is nan"),
+        (lambda: metrics.paired_bootstrap(GOOD, GOOD, GOOD[:5]), "10 rows and b 5"),
+        (lambda: metrics.paired_bootstrap(GOOD, GOOD, GOOD, draws=0), "draws=0"),
+        (lambda: metrics.precision_recall(GOOD, GOOD[:3]), "k=3 with 3 rows"),
+        (lambda: metrics.entropy([1.0]), r"log_g is \(1,\)"),
+        (lambda: metrics.reverse_kl([1.0, 2], [1.0, 2, 3]), r"\(2,\) and log_oracle \(3,\)"),
+        (lambda: metrics.forward_kl([1.0, 2], [1.0, -np.inf]), r"log_g\[1\] is -inf"),
+        (lambda: metrics.interval([1.0]), "N >= 2"),
+        (lambda: metrics.nearest_distance(GOOD, GOOD), "train is float64"),
+        (lambda: metrics.nearest_distance([[1, 2]], [[1, 2, 3]]), "length 2 and fake 3"),
+        (lambda: plots.image_grid(GOOD, "unused.png"), "images are float64"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+# Pictures and tables
+
+
+def pictures(count: int, size: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 3, size, size), dtype=np.uint8)
+
+
+def test_image_grid_shows_every_pixel_at_its_place(tmp_path):
+    images = pictures(5)
+    plots.image_grid(images, tmp_path / "new" / "grid.png", columns=3, scale=2, pad=1)
+    sheet = np.asarray(Image.open(tmp_path / "new" / "grid.png"))
+    assert sheet.shape == (1 + 2 * 11, 1 + 3 * 11, 3)
+    for i, (top, left) in enumerate([(1, 1), (1, 12), (1, 23), (12, 1), (12, 12)]):
+        shown = sheet[top : top + 10 : 2, left : left + 10 : 2]
+        np.testing.assert_array_equal(shown, images[i].transpose(1, 2, 0))
+    assert (sheet[12:, 23:] == 255).all()
+
+
+def test_labelled_grids_and_completions_hold_every_grid_under_a_title(tmp_path):
+    images = pictures(2, size=40)
+    plots.completions(images, images // 2, [255 - images], tmp_path / "c.png", scale=1)
+    sheet = np.asarray(Image.open(tmp_path / "c.png")).astype(int)
+    assert (sheet[: plots.TITLE] < 128).any()
+    for part in (images, images // 2, 255 - images):
+        for image in part:
+            line = image[:, 0]  # (3, W): its first line of pixels
+            windows = np.lib.stride_tricks.sliding_window_view(sheet, (40,), axis=1)  # type: ignore
+            assert (windows == line).all((-1, -2)).any()
+    with pytest.raises(ValueError, match="shapes differ"):
+        plots.completions(images, images[:1], [images], tmp_path / "d.png")
+
+
+def test_learning_curves_draws_a_panel_per_column_and_skips_gaps(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots.Figure, "savefig", lambda figure, path: figures.append(figure))
+    rows = [
+        {"label": label, "seconds": s, "reward": s * scale, "auc": None if s % 2 else math.nan}
+        for label, scale in (("a", 1.0), ("b", 2.0))
+        for s in range(4)
+    ]
+    rows[0]["auc"], rows[2]["auc"] = 0.5, 0.75
+    plots.learning_curves(rows, ["reward", "auc"], tmp_path / "curves.png")
+    reward, auc = figures[0].axes
+    assert [list(line.get_ydata()) for line in reward.lines] == [[0, 1, 2, 3], [0, 2, 4, 6]]
+    assert [list(line.get_xdata()) for line in auc.lines] == [[0, 2], []]
+    assert reward.get_xlabel() == "seconds"
+    assert [text.get_text() for text in figures[0].legends[0].texts] == ["a", "b"]
+    with pytest.raises(ValueError, match="0 rows"):
+        plots.learning_curves([], ["loss"], tmp_path / "curves.png")
+
+
+def test_markdown_table_is_aligned_and_blank_where_nothing_is_known():
+    rows = [{"row": "MLE", "FD": 12.34567}, {"row": "RAL | x", "FD": None, "n": 3}]
+    assert plots.markdown_table(rows, ["row", "FD", "n"]).splitlines() == [
+        "| row      |     FD |   n |",
+        "| -------- | -----: | --: |",
+        "| MLE      | 12.346 |     |",
+        "| RAL \\| x |        |   3 |",
+    ]

@@ -1,0 +1,487 @@
+"""The RAL loop: returns by hand, one definition of an episode, it learns, it saves."""
+
+import csv
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import FLOAT32, close, tiny_parts
+
+from agents.reinforce import Config, advantages, play, returns, train
+from agents.reinforce import loop as reinforce
+from agents.training.discriminator import DiscriminatorTraining
+from ral_env import bundle as bundles
+from ral_env.nets import PatchGANConfig, PixelCNN, joint
+
+
+def test_returns_equal_eq_3_by_hand():
+    rewards = torch.tensor([[0.0, 0.0, 1.0], [1.0, 2.0, 4.0]])
+    expected = torch.tensor([[0.25, 0.5, 1.0], [1 + 1 + 1, 2 + 2, 4]])
+    torch.testing.assert_close(returns(rewards, 0.5), expected)
+    torch.testing.assert_close(returns(rewards, 1.0)[:, 0], rewards.sum(1))
+
+
+def test_leave_one_out_by_hand():
+    q = torch.tensor([[1.0], [2.0], [6.0]])
+    expected = torch.tensor([[1 - 4.0], [2 - 3.5], [6 - 1.5]])
+    torch.testing.assert_close(advantages(q, "leave-one-out", False), expected)
+    assert torch.equal(advantages(q, "none", False), q)
+    assert advantages(q, "leave-one-out", True).std().item() == close(1.0)
+    assert (advantages(torch.ones(3, 2), "leave-one-out", True) == 0).all()
+
+
+def untimed(row):
+    return {key: value for key, value in row.items() if not key.startswith("seconds")}
+
+
+def flat(nets):
+    """All parameters of some nets in one row."""
+    return torch.cat([p.flatten() for net in nets for p in net.parameters()])
+
+
+LEVELS = ["one level", "two levels"]
+
+
+@pytest.fixture(params=LEVELS)
+def small(request, tiny_codes, tiny_two_codes):
+    """The small preset on a tiny bundle, for a few iterations."""
+    path = {"one level": tiny_codes, "two levels": tiny_two_codes}[request.param]
+    return dataclasses.replace(
+        reinforce.PRESETS["small"],
+        env="RALBundle-v0",
+        bundle=str(path),
+        iterations=3,
+        batch=8,
+        warmup=2,
+        discriminator_updates=2,
+        gate_auc=0.0,
+    )
+
+
+@pytest.mark.parametrize("reward", ["single", "intermediate"])
+@pytest.mark.parametrize("start", ["full", "partial"])
+@pytest.mark.parametrize("fake_pool", [0, 2])
+def test_whole_canvas_and_step_by_step_learn_the_same(small, reward, start, fake_pool):
+    config = dataclasses.replace(small, reward=reward, start=start, fake_pool=fake_pool)
+    whole = train(config, progress=False)
+    steps = train(dataclasses.replace(config, step_by_step=True), progress=False)
+    for a, b in zip(whole.history, steps.history, strict=True):
+        assert untimed(a) == untimed(b)
+    assert torch.equal(flat(whole.policies), flat(steps.policies))
+
+
+def test_play_pays_the_same_either_way(tiny_codes):
+    env = gym.make_vec(
+        "RALBundle-v0", 3, bundle=str(tiny_codes), autoreset_mode="disabled"
+    ).unwrapped
+    canvas, _ = env.reset(seed=0, options={"start": "continue", "rows": 1})
+    codes = np.where(canvas == env.layout.empty, 2, canvas)
+    whole = play(env, canvas, codes, step_by_step=False)
+    env.reset(seed=0, options={"start": "continue", "rows": 1})
+    steps = play(env, canvas, codes, step_by_step=True)
+    assert np.array_equal(whole[0], steps[0])
+    assert np.array_equal(whole[1]["step_rewards"], steps[1]["step_rewards"])
+
+
+def test_the_same_seed_learns_the_same_and_another_does_not(small):
+    a, b = train(small, progress=False), train(small, progress=False)
+    c = train(dataclasses.replace(small, seed=1), progress=False)
+    assert torch.equal(flat(a.policies), flat(b.policies))
+    for level, policy in enumerate(a.policies):
+        assert not torch.equal(flat([policy]), flat([c.policies[level]]))
+
+
+def test_a_constant_reward_teaches_nothing_with_a_baseline(small):
+    config = dataclasses.replace(small, reward_source="constant", mle_coef=0.0, ema=0.0)
+    result = train(config, progress=False)
+    assert torch.equal(flat(result.policies), flat(bundles.load(config.bundle).priors))
+
+
+def test_a_blind_discriminator_moves_no_policy(small):
+    result = train(dataclasses.replace(small, gate_auc=1.1), progress=False)
+    assert all(row["gated"] == 1 for row in result.history)
+    assert torch.equal(flat(result.policies), flat(bundles.load(small.bundle).priors))
+
+
+def test_the_policy_gradient_step_equals_one_by_hand(small, monkeypatch):
+    """One update without anchor: the parameters' gradient is that of -A * log G, by autograd on
+    a formula written here from the rollout the loop has made."""
+    config = dataclasses.replace(small, iterations=1, mle_coef=0.0, standardise=False, gamma=0.9)
+    seen = {}
+    adam = torch.optim.Adam
+
+    class Spy(adam):
+        def step(self, closure=None):
+            seen.setdefault("gradients", []).append(
+                [p.grad.clone() for g in self.param_groups for p in g["params"]]
+            )
+            return super().step(closure)
+
+    original = reinforce.play
+
+    def spy_play(envs, canvas, codes, by_step):
+        rewards, infos = original(envs, canvas, codes, by_step)
+        seen.update(codes=codes, rewards=rewards)
+        return rewards, infos
+
+    monkeypatch.setattr(reinforce, "play", spy_play)
+    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    train(config, progress=False)
+    priors = bundles.load(config.bundle).priors
+    codes = torch.from_numpy(seen["codes"].astype(np.int64))
+    reward = torch.from_numpy(seen["rewards"]).float()
+    time_left = torch.arange(codes.shape[1] - 1, -1, -1)
+    others = (reward.sum() - reward) / (len(reward) - 1)
+    weight = (reward - others)[:, None] * 0.9**time_left
+    top = codes[:, :64].view(-1, 8, 8)
+    log_prob = priors[0].log_prob(top).flatten(1)
+    if len(priors) == 2:
+        bottom = priors[1].log_prob(codes[:, 64:].view(-1, 16, 16), top).flatten(1)
+        log_prob = torch.cat([log_prob, bottom], 1)
+    loss = -(weight * log_prob).sum() / codes.numel()
+    expected = torch.autograd.grad(loss, [p for prior in priors for p in prior.parameters()])
+    found = seen["gradients"][-1]  # the discriminator's steps come first
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-3)
+
+
+def test_the_paper_preset_runs_with_fresh_fakes_on_images(tiny_codes):
+    size = bundles.load(tiny_codes).vqvae.config.image_size
+    config = dataclasses.replace(
+        Config(),
+        env="RALBundle-v0",
+        bundle=str(tiny_codes),
+        iterations=2,
+        warmup=2,
+        discriminator_net=PatchGANConfig(hidden=4, layers=(size // 4).bit_length() - 1),
+    )
+    assert config.learning_rate == 4e-6 and config.batch == 16 and config.gamma == 0.99
+    assert config.discriminator == DiscriminatorTraining("wgan-gp", 1e-4, (0.5, 0.999), 10.0)
+    result = train(config, progress=False)
+    assert {"wasserstein", "gradient_penalty", "reward", "auc"} <= set(result.history[-1])
+    assert -1 <= result.history[-1]["reward"] <= 1
+
+
+def test_the_policy_comes_to_please_the_discriminator(small, monkeypatch):
+    """With a frozen judge of one code, the share of that code must grow, on every level."""
+
+    class LikesCodeZero(torch.nn.Module):
+        stride = 1
+
+        def __init__(self, codebooks):
+            super().__init__()
+            self.register_buffer("wanted", codebooks[:, 0].flatten())
+            self.unused = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):  # (B, D, h, w) -> (B, 1, h, w)
+            match = (x - self.wanted[:, None, None]).abs().sum(1, keepdim=True) < 1e-6
+            return match.float() + 0 * self.unused * x.mean(1, keepdim=True)
+
+    bundle = bundles.load(small.bundle)
+    judge = LikesCodeZero(bundle.vqvae.codebooks.clone())
+    monkeypatch.setattr(bundles.Bundle, "discriminator", judge)
+    config = dataclasses.replace(
+        small, iterations=40, batch=32, mle_coef=0.0, learning_rate=1e-2, ema=0.0, warmup=0
+    )
+    result = train(config, progress=False)
+    generator = torch.Generator().manual_seed(0)
+    before, after = (
+        [(grid == 0).float().mean() for grid in joint.draw(policies, 200, generator)]
+        for policies in (bundle.priors, result.policies)
+    )
+    for level in range(len(bundle.priors)):
+        assert after[level] > 0.9 > before[level] + 0.3
+
+
+def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path, monkeypatch):
+    calls = []
+
+    def interrupted_play(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return play(*arguments)
+
+    monkeypatch.setattr(reinforce, "play", interrupted_play)
+    result = train(small, tmp_path / "run", progress=False)
+    assert result.interrupted and len(result.history) == 2
+    saved = bundles.load(tmp_path / "run" / "bundle")
+    assert torch.equal(flat(saved.priors), flat(result.policies))
+    assert (tmp_path / "run" / "progress.csv").read_text().count("\n") == 3
+    assert list((tmp_path / "run").glob("samples-*.png"))
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+    env = gym.make("RALBundle-v0", bundle=str(tmp_path / "run" / "bundle"))
+    env.reset(seed=0)
+
+
+def test_settings_that_cannot_work_are_refused(small):
+    with pytest.raises(ValueError, match="start alike"):
+        train(dataclasses.replace(small, baseline="group"), progress=False)
+    with pytest.raises(ValueError, match="epochs=0"):
+        train(dataclasses.replace(small, epochs=0), progress=False)
+    with pytest.raises(ValueError, match="choose a multiple of 3"):
+        train(dataclasses.replace(small, group=3), progress=False)
+    if len(bundles.load(small.bundle).priors) == 1:
+        with pytest.raises(ValueError, match="one level"):
+            train(dataclasses.replace(small, levels="bottom"), progress=False)
+    with pytest.raises(ValueError, match="batch of at least 2"):
+        train(dataclasses.replace(small, batch=1), progress=False)
+    with pytest.raises(ValueError, match="discriminator_net"):
+        other = {"codes": "image", "image": "codes"}[bundles.load(small.bundle).discriminator_input]
+        train(
+            dataclasses.replace(small, discriminator_input=other, discriminator_net=None),
+            progress=False,
+        )
+
+
+# --- the relatives of REINFORCE ---
+
+
+def test_group_baseline_and_running_mean_by_hand():
+    q = torch.tensor([[1.0], [3.0], [10.0], [20.0]])
+    expected = torch.tensor([[-1.0], [1.0], [-5.0], [5.0]])
+    torch.testing.assert_close(advantages(q, "group", False, group=2), expected)
+    scaled = advantages(q, "group", True, group=2)
+    torch.testing.assert_close(scaled, torch.tensor([[-1.0], [1.0], [-1.0], [1.0]]) / 2**0.5)
+    torch.testing.assert_close(advantages(q, "running-mean", False, before=4.0), q - 4)
+    whole = advantages(q, "group", False, group=4)
+    torch.testing.assert_close(whole * 4 / 3, advantages(q, "leave-one-out", False))
+
+
+def test_policy_losses_by_hand():
+    log_prob = torch.tensor([[-1.0, -2.0], [-3.0, -0.5]], requires_grad=True)
+    old = torch.tensor([[-1.5, -2.0], [-2.0, -0.5]])
+    advantage = torch.tensor([[2.0, -1.0], [1.0, 1.0]])
+    cells = torch.tensor([[True, True], [True, False]])
+    reference = log_prob.detach() - 1
+    config = Config(epochs=2, clip=0.2, kl_loss_coef=0.5, ent_coef=0.1)
+    losses = reinforce.policy_losses(log_prob, old, advantage, cells, reference, config)
+    gains = 2 * 1.2, -1 * 1.0, 1 * np.exp(-1)
+    assert losses["policy_loss"].item() == close(-sum(gains) / 3)
+    assert losses["kl_loss"].item() == close(0.5 * 3 * 1 / 2 / 3)
+    own = (-1 + 2) * -1 + (-2 + 1.25) * -2 + (-3 + 2) * -3
+    assert losses["entropy_loss"].item() == close(0.1 * own / 3)
+
+
+@pytest.mark.parametrize("what", ["kl", "entropy"])
+def test_regularisers_have_the_gradient_of_what_they_are_named_after(what):
+    """One cell of three codes, by enumeration: the mean gradient over samples is the exact one."""
+    logits = torch.tensor([0.3, -0.4, 1.0], requires_grad=True)
+    prior = torch.tensor([0.5, 0.2, 0.3]).log()
+    log_prob = logits.log_softmax(0)
+    exact = (log_prob.exp() * (log_prob - prior)).sum()  # KL(policy || prior)
+    if what == "entropy":
+        exact = (log_prob.exp() * log_prob).sum()  # what falls as the entropy rises
+    (expected,) = torch.autograd.grad(exact, logits, retain_graph=True)
+    config = Config(kl_loss_coef=float(what == "kl"), ent_coef=float(what == "entropy"))
+    found = torch.zeros(3)
+    for code in range(3):
+        taken = log_prob[code].view(1, 1)
+        # With one canvas the entropy's baseline would be the canvas itself: two that differ.
+        pair = torch.cat([taken, torch.zeros(1, 1)]) if what == "entropy" else taken
+        cells = torch.ones_like(pair, dtype=torch.bool)
+        cells[1:] = False
+        reference = prior[code].view(1, 1) if what == "kl" else None
+        losses = reinforce.policy_losses(
+            pair, pair.detach(), torch.zeros_like(pair), cells, reference, config
+        )
+        (part,) = torch.autograd.grad(losses[f"{what}_loss"], logits, retain_graph=True)
+        weight = 2 if what == "entropy" else 1  # its baseline halved what the sample says
+        found += log_prob[code].exp().item() * weight * part
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"baseline": "running-mean"},
+        {"baseline": "group", "group": 4, "start": "continue"},
+        {"baseline": "group", "group": 4, "start": "partial", "standardise": True},
+        {"kl_loss_coef": 0.1, "ent_coef": 0.01},
+        {"epochs": 3, "clip": 0.1},
+        {"discriminator": DiscriminatorTraining(loss="hinge", r1=0.1)},
+    ],
+    ids=["running mean", "group", "group, partial", "kl and entropy", "ppo", "hinge"],
+)
+def test_each_relative_learns_and_repeats(small, changes):
+    config = dataclasses.replace(small, **changes)
+    a, b = train(config, progress=False), train(config, progress=False)
+    assert torch.equal(flat(a.policies), flat(b.policies))
+    assert not torch.equal(flat(a.policies), flat(bundles.load(config.bundle).priors))
+    assert list(map(untimed, a.history)) == list(map(untimed, b.history))
+
+
+def test_a_group_starts_from_the_same_real_rows(small):
+    config = dataclasses.replace(small, start="continue", group=4)
+    game = reinforce.Game(config, None)
+    canvas, grids, sampled = game.rollout()
+    given = canvas[:, ~sampled[0].numpy()]
+    assert given.shape[1] and len(np.unique(given, axis=0)) == 2
+    assert (given[:4] == given[0]).all() and (given[4:] == given[4]).all()
+    for grid in grids:
+        assert len(torch.unique(grid.flatten(1), dim=0)) == 8, "each writes its own"
+
+
+@pytest.mark.parametrize("kind", ["image", "codes"])
+@pytest.mark.parametrize("most", [2**28, 0], ids=["kept", "decoded anew"])
+def test_real_canvases_are_shown_as_they_decode(small, tiny, tiny_two, kind, most, monkeypatch):
+    """Kept or not, cut or whole, from the same random numbers."""
+    monkeypatch.setattr(reinforce, "KEPT_BYTES", most)
+    two = len(bundles.load(small.bundle).priors) == 2
+    if kind == "image":
+        small = dataclasses.replace(small, bundle=str(tiny_two if two else tiny))
+    game = reinforce.Game(dataclasses.replace(small, discriminator_input=kind), None)
+    for rows in (8, 5):
+        like = [grid[:, : grid.shape[1] * rows // 8] for grid in game.real["train"]]
+        state = game.generator.get_state()
+        found = game.seen_real("train", like)
+        game.generator.set_state(state)
+        index = game.some("train")
+        expected = game.seen([grid[index] for grid in like])
+        torch.testing.assert_close(found, expected, **FLOAT32)
+    assert (game.kept["train"] is not None) == (most > 0)
+
+
+def test_many_epochs_move_the_ratio_and_are_clipped(small):
+    """With one epoch it is REINFORCE; with several, what has moved too far earns no more."""
+    config = dataclasses.replace(small, mle_coef=0.0, iterations=1, learning_rate=0.1, ema=0.0)
+    start = flat(bundles.load(config.bundle).priors)
+    far = [
+        (flat(train(dataclasses.replace(config, epochs=8, clip=clip), progress=False).policies)
+         - start).norm().item()
+        for clip in (1e-4, 10.0)
+    ]  # fmt: skip
+    assert far[0] < 0.9 * far[1]
+
+
+@pytest.mark.parametrize("small", LEVELS[1:], indirect=True)
+def test_the_levels_that_do_not_learn_stay(small):
+    priors = bundles.load(small.bundle).priors
+    for levels, stays in {"top": 1, "bottom": 0}.items():
+        config = dataclasses.replace(small, levels=levels)
+        policies = train(config, progress=False).policies
+        assert torch.equal(flat([policies[stays]]), flat([priors[stays]]))
+        assert not torch.equal(flat([policies[1 - stays]]), flat([priors[1 - stays]]))
+
+
+# --- runs that are cut, runs of several processes ---
+
+
+def command(config, out, *more):
+    """``ral train`` with these settings, as a command line."""
+    words = ["--preset", "small", "--out", str(out), *more]
+    for f in dataclasses.fields(Config):
+        value = getattr(config, f.name)
+        if value != getattr(reinforce.PRESETS["small"], f.name):
+            words += [f"--{f.name}", str(value)]
+    return words
+
+
+def table(file):
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def run(*words, module="agents.train"):
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("small", LEVELS[1:], indirect=True)
+def test_a_run_killed_without_warning_goes_on_exactly(small, tmp_path):
+    """kill -9 somewhere in the middle, then --resume: the same weights, figures and checkpoint."""
+    config = dataclasses.replace(
+        small, iterations=30, start="partial", group=2, baseline="running-mean",
+        reward_source="random", normaliser="running", checkpoint_every=4,
+    )  # fmt: skip
+    whole = train(config, tmp_path / "whole", progress=False)
+    cut = run(*command(config, tmp_path / "cut"))
+    progress = tmp_path / "cut" / "progress.csv"
+    deadline = time.monotonic() + 100
+    while not (progress.exists() and progress.read_text().count("\n") > 6):
+        assert cut.poll() is None, cut.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    cut.kill()
+    cut.communicate()
+    assert not (tmp_path / "cut" / "bundle").exists()
+    resumed = run(*command(config, tmp_path / "cut"), "--resume")
+    _, error = resumed.communicate(timeout=100)
+    assert resumed.returncode == 0, error
+    saved = bundles.load(tmp_path / "cut" / "bundle")
+    assert torch.equal(flat(saved.priors), flat(whole.policies))
+    assert torch.equal(flat([saved.discriminator]), flat([whole.discriminator]))
+    rows = [table(tmp_path / name / "progress.csv") for name in ("cut", "whole")]
+    assert list(map(untimed, rows[0])) == list(map(untimed, rows[1])) and len(rows[0]) == 30
+    states = [
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["state"]["game"]
+        for name in ("cut", "whole")
+    ]
+    assert repr(states[0]) == repr(states[1])
+
+
+def test_a_run_is_never_overwritten_nor_resumed_as_another(small, tmp_path):
+    train(small, tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match="holds a run: go on with it"):
+        train(small, tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match="other settings .gamma"):
+        train(dataclasses.replace(small, gamma=0.5), tmp_path / "run", progress=False, resume=True)
+    with pytest.raises(ValueError, match="no run to resume"):
+        train(small, tmp_path / "none", progress=False, resume=True)
+    again = train(small, tmp_path / "run", progress=False, resume=True)
+    assert len(again.history) == small.iterations, "it was finished already"
+
+
+def test_two_processes_play_the_game_of_one(tmp_path):
+    """Without dropout, whose masks are each process's own: the same weights, to rounding."""
+    pytest.importorskip("accelerate")
+    parts = tiny_parts("codes", 2)
+    for kind in ("priors", "oracles"):
+        parts[kind] = [
+            PixelCNN(dataclasses.replace(net.config, dropout=0.0)) for net in parts[kind]
+        ]
+    bundles.save(tmp_path / "plain", **parts)
+    config = dataclasses.replace(
+        reinforce.PRESETS["small"], env="RALBundle-v0", bundle=str(tmp_path / "plain"),
+        start="partial", iterations=4, batch=8, group=2, warmup=3, baseline="group", gate_auc=0.0,
+        reward_source="random",
+    )  # fmt: skip
+    one = train(config, tmp_path / "one", progress=False)
+    words = command(config, tmp_path / "two")
+    two = run(
+        "--standalone", "--nproc-per-node", "2", "-m", "agents.reinforce", "--", *words,
+        module="torch.distributed.run",
+    )  # fmt: skip
+    _, error = two.communicate(timeout=200)
+    assert two.returncode == 0, error[-3000:]
+    saved = bundles.load(tmp_path / "two" / "bundle")
+    torch.testing.assert_close(flat(saved.priors), flat(one.policies), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        flat([saved.discriminator]), flat([one.discriminator]), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_a_run_ends_in_a_row_of_results(small, tmp_path):
+    result = train(small, tmp_path, progress=False)
+    (row,) = table(tmp_path / "metrics.csv")
+    assert row["algo"] == "reinforce" and row["env"] == "RALBundle-v0" and row["dataset"] == "noise"
+    assert int(row["canvases"]) == 3 * 8
+    bundle = bundles.load(small.bundle)
+    test = bundle.layout.as_grids(bundle.split("test"))
+    for prefix, nets in ("", result.policies), ("prior_", bundle.priors):
+        nats = -joint.total_log_prob(nets, test).mean().item()
+        assert float(row[f"{prefix}test_nats"]) == close(nats)
+        assert -1 <= float(row[f"{prefix}score"]) <= 1
+        assert 0 < float(row[f"{prefix}diversity"]) <= 1
+        expected = float(row[f"{prefix}nll_oracle"]) - float(row[f"{prefix}entropy"])
+        assert float(row[f"{prefix}reverse_kl"]) == close(expected, nats)

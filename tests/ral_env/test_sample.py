@@ -1,0 +1,89 @@
+"""``ral sample`` and ``ral view``: what is written is the priors', and the seed's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ral_env import bundle, cli
+from ral_env.film import watch
+from ral_env.nets import joint
+from ral_env.sample import command
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_two"])
+@pytest.mark.parametrize("backend", ["eager", "graph"])
+def test_codes_are_the_priors_own_and_pictures_show_them(request, tmp_path, name, backend):
+    path, out = str(request.getfixturevalue(name)), tmp_path / "made" / "faces.png"
+    command("RALBundle-v0", path, count=5, batch=4, seed=3, backend=backend, out=str(out))
+    made = bundle.load(path)
+    generator = torch.Generator().manual_seed(3)
+    expected = [
+        joint.sample(made.priors, [torch.full((size, *g), made.layout.empty)
+                     for g in made.layout.levels], generator=generator)
+        for size in (4, 1 if backend == "eager" else 4)
+    ]  # fmt: skip
+    saved = np.load(out.with_suffix(".npz"))
+    for level, grids in enumerate(zip(*expected, strict=True)):
+        assert np.array_equal(saved[f"level_{level}"], torch.cat(grids)[:5].numpy())
+    side = made.image_size
+    times = max(1, 96 // side)
+    first = made.vqvae.decode([grid[:1] for grid in expected[0]])[0]
+    pixels = np.asarray(Image.open(out))[::times, ::times].transpose(2, 0, 1)[:, 2 : side + 2]
+    shown = ((first + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    assert np.array_equal(pixels[:, :, 2 : side + 2], shown)
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["seed"] == 3 and told["backend"] == backend and told["dataset"] == made.dataset
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", "0"], "count=0"),
+        (["--out", "faces.jpg"], "faces.jpg"),
+        (["--precision", "bfloat16"], "backend='eager'"),
+        (["--temperature", "-1"], "temperature=-1"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sample", *arguments]) == 1
+    assert message in capsys.readouterr().err and not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample"], ["film"], ["view"], ["train"], ["demo"],
+        ["complete", "--image", "none.png"], ["train", "--algo", "ppo"],
+    ],
+)  # fmt: skip
+def test_the_id_of_another_project_is_refused(arguments, capsys):
+    assert cli.main([*arguments, "--env", "CartPole-v1"]) == 1
+    assert "'CartPole-v1' is no environment of codes" in capsys.readouterr().err
+
+
+def test_a_window_shows_episodes_until_it_is_closed(tiny, monkeypatch, capsys):
+    pygame = pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr("ral_env.film.time.sleep", lambda _: None)
+    monkeypatch.setattr(
+        "ral_env.envs.single.LatentCanvasEnv.metadata", {"render_modes": ["human"], "render_fps": 0}
+    )
+    watch("RALBundle-v0", str(tiny), episodes=2, seed=5)
+    assert [line[:6] for line in capsys.readouterr().out.splitlines()] == ["seed 5", "seed 6"]
+
+    def closing(*_):
+        pygame.event.post(pygame.event.Event(pygame.QUIT))
+
+    monkeypatch.setattr("ral_env.film.time.sleep", closing)
+    watch("RALBundle-v0", str(tiny), seed=5)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert pygame.display.get_surface() is None
