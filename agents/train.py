@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--algo", choices=ALGORITHMS, default="reinforce")
     chosen, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     if chosen.algo == "reinforce":
-        from agents import reinforce
+        from agents.reinforce import __main__ as reinforce
 
         return reinforce.main(rest)
     from agents.sb3 import train

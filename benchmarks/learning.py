@@ -34,11 +34,19 @@ def loop(env: str, start: str, batch: int, iterations: int, device: str) -> dict
     iteration samples once; there is no MLE term, as in the paper. Two iterations warm up.
     """
     config = dataclasses.replace(
-        reinforce.PRESETS["small"], env=env, start=start, batch=batch, device=device, warmup=0,
-        iterations=iterations + 2, discriminator_updates=1, fake_pool=1, gate_auc=0.0,
+        reinforce.PRESETS["small"],
+        env=env,
+        start=start,
+        canvases=batch,
+        device=device,
+        discriminator_warmup=0,
+        iterations=iterations + 2,
+        discriminator_updates=1,
+        fake_pool=1,
+        gate_auc=0.0,
         mle_coef=0.0,
         discriminator_input=load_bundle(env).discriminator_input,
-    )  # fmt: skip
+    )
     ends: list[float] = []
 
     def watch(_: int, __: Any) -> dict[str, float]:

@@ -41,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "running mean": {"baseline": "running-mean"},
     "group (GRPO)": {"baseline": "group", "group": 64},
     "not standardised": {"standardise": False},
-    "batch 256": {"batch": 256},
+    "batch 256": {"canvases": 256},
     "learning rate 3e-4": {"learning_rate": 3e-4},
     "learning rate 3e-3": {"learning_rate": 3e-3},
     "anchor 0": {"mle_coef": 0.0},
@@ -58,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "discriminator sees images": {
         "discriminator_input": "image",
         "discriminator_net": PatchGANConfig(layers=3),
-        "warmup": 300,
+        "discriminator_warmup": 300,
     },
     "1 discriminator update": {"discriminator_updates": 1},
     "6 discriminator updates": {"discriminator_updates": 6},
@@ -72,7 +72,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "anchor 1, average 0.995": {"mle_coef": 1.0, "ema": 0.995},
     "anchor 1, 6 discriminator updates": {"mle_coef": 1.0, "discriminator_updates": 6},
     "anchor 1, KL 0.1": {"mle_coef": 1.0, "kl_loss_coef": 0.1},
-    "anchor 1, batch 128": {"mle_coef": 1.0, "batch": 128},
+    "anchor 1, batch 128": {"mle_coef": 1.0, "canvases": 128},
 }
 
 

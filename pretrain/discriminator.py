@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.training.discriminator import DiscriminatorTrainer, DiscriminatorTraining
+from agents.training.discriminator import Adversary, DiscriminatorTraining
 from agents.training.fit import Grids
 from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, joint
 
@@ -57,7 +57,7 @@ def fit(
 
     real_held_out = inputs(validation)
     fake_held_out = inputs([grid[: fakes // 8] for grid in sampled])
-    trainer = DiscriminatorTrainer(PatchGAN(config), training)
+    trainer = Adversary(PatchGAN(config), training)
     best, best_state, since_best, best_step = -1.0, {}, 0, 0
     bar = tqdm(range(1, max_steps + 1), desc=label, unit="step", disable=not label, mininterval=1.0)
     for step in bar:

@@ -48,6 +48,7 @@ NAMES = {
 FIELDS: dict[str, dict[str, str]] = {
     "reinforce": {
         "batch": "canvases",
+        "warmup": "discriminator_warmup",
         "kl_weight": "kl_loss_coef",
         "entropy_weight": "ent_coef",
         "mle_weight": "mle_coef",

@@ -1,25 +1,7 @@
-"""REINFORCE with PixelCNN policies and a discriminator that learns too."""
+"""REINFORCE with PixelCNN policies and a discriminator that learns too: see :mod:`.loop`."""
 
-from agents.reinforce.loop import (
-    PRESETS,
-    Config,
-    Result,
-    advantages,
-    main,
-    play,
-    policy_losses,
-    returns,
-    train,
-)
+from agents.reinforce.config import PRESETS, Config
+from agents.reinforce.loop import train
+from agents.reinforce.run import Result
 
-__all__ = [
-    "PRESETS",
-    "Config",
-    "Result",
-    "advantages",
-    "main",
-    "play",
-    "policy_losses",
-    "returns",
-    "train",
-]
+__all__ = ["PRESETS", "Config", "Result", "train"]

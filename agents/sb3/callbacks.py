@@ -22,7 +22,7 @@ from torchvision.utils import make_grid
 from agents.sb3.checks import check
 from agents.sb3.policy import PixelCNNPolicy
 from agents.sb3.vec_env import vector_env
-from agents.training.discriminator import DiscriminatorTrainer, DiscriminatorTraining
+from agents.training.discriminator import Adversary, DiscriminatorTraining
 from ral_env.nets import joint, represent
 from ral_env.reward import NORMALISERS
 
@@ -226,7 +226,7 @@ class DiscriminatorCallback(_EpisodeCallback):
         self.discriminator_input = discriminator_input
         self.normaliser = normaliser
         self.generator = torch.Generator().manual_seed(seed)
-        self.trainer: DiscriminatorTrainer | None = None
+        self.trainer: Adversary | None = None
 
     def _init_callback(self) -> None:
         super()._init_callback()
@@ -236,7 +236,7 @@ class DiscriminatorCallback(_EpisodeCallback):
         self._envs, self._layout, self._device = envs, envs.layout, envs.device
         self._vqvae = copy.deepcopy(envs.bundle.vqvae).to(self._device)
         net = copy.deepcopy(self.net or envs.discriminator).to(self._device).eval()
-        self.trainer = DiscriminatorTrainer(net, self.training)
+        self.trainer = Adversary(net, self.training)
         self._kind = self.discriminator_input or envs.discriminator_input
         self._scale = NORMALISERS[self.normaliser](envs.reward_scale)
         self._real, self._held_out = (envs.bundle.split(name) for name in ("train", "validation"))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
 from tqdm import tqdm
 
 from agents.evaluation.evaluator import results
@@ -32,7 +33,7 @@ from agents.sb3.features import CodeEmbeddingExtractor
 from agents.sb3.policy import PixelCNNPolicy
 from agents.sb3.vec_env import LatentCanvasVecEnv, make_vec_env, vector_env
 from agents.training.discriminator import DiscriminatorTraining
-from agents.training.run_folder import Run
+from agents.training.run_folder import RunFolder
 from ral_env.bundle import Bundle
 from ral_env.envs.vector import LatentCanvasVectorEnv
 
@@ -175,8 +176,8 @@ def train(algo: str, config: Config, out: Path | str, progress: bool = True) -> 
             f"canvases={config.canvases}, rollouts={config.rollouts}, expected 2 and 1 or more"
         )
     model, callbacks = build(algo, config)
-    run = Run(out, {"algo": algo, **dataclasses.asdict(config)}, formats=("csv", "tensorboard"))
-    model.set_logger(run.logger)
+    run = RunFolder(out, {"algo": algo, **dataclasses.asdict(config)}, kind="sb3")
+    model.set_logger(configure(str(out), ["csv", "tensorboard"]))
     envs = vector_env(model.get_env()).envs
     steps = config.rollouts * config.canvases * envs.layout.length
     if progress:
@@ -187,7 +188,7 @@ def train(algo: str, config: Config, out: Path | str, progress: bool = True) -> 
     except KeyboardInterrupt:
         interrupted = True
     seconds = time.perf_counter() - start
-    model.save(run.out / "model.zip")
+    model.save(run.path("model.zip"))
     policies = list(model.policy.priors.cpu()) if isinstance(model.policy, PixelCNNPolicy) else []
     grids = None if policies else written(model, envs.bundle, 1000)
     figures = {
@@ -196,11 +197,15 @@ def train(algo: str, config: Config, out: Path | str, progress: bool = True) -> 
         "canvases": model.num_timesteps // envs.layout.length, "seconds": seconds,
         **results(envs.bundle, policies, config.seed, grids=grids),
     }  # fmt: skip
-    judge = {
-        "net": envs.discriminator.cpu(), "input": envs.discriminator_input,
-        "scale": envs.reward_scale,
-    }  # fmt: skip
-    run.finish(envs.bundle, policies, judge, figures)
+    model.logger.close()
+    run.finish(
+        envs.bundle,
+        policies,
+        figures,
+        discriminator=envs.discriminator.cpu(),
+        discriminator_input=envs.discriminator_input,
+        reward_scale=envs.reward_scale,
+    )
     return figures
 
 

@@ -9,6 +9,7 @@ import torch
 
 from agents.training.files import write_whole
 from agents.training.processes import Processes
+from ral_env import migrations
 
 
 class Checkpoint:
@@ -22,12 +23,19 @@ class Checkpoint:
         settings: what the run that goes on must have in common with the one that was cut.
         parts: networks, optimisers and the like, by name: what has ``state_dict``.
         processes: who trains.
+        kind: whose names the settings have, a key of :data:`ral_env.migrations.FIELDS`.
     """
 
     def __init__(
-        self, file: Path, settings: dict[str, Any], parts: dict[str, Any], processes: Processes
+        self,
+        file: Path,
+        settings: dict[str, Any],
+        parts: dict[str, Any],
+        processes: Processes,
+        kind: str | None = None,
     ):
         self.file, self.settings, self.parts, self.processes = file, settings, parts, processes
+        self.kind = kind
         rank = processes.rank
         self.own_file = file if rank == 0 else file.with_name(f"{file.name}.{rank}")
 
@@ -59,6 +67,8 @@ class Checkpoint:
         try:
             whole = torch.load(file, map_location="cpu", weights_only=True)
             found = whole["settings"]
+            if self.kind:
+                found = migrations.renamed(found, self.kind, str(file))
             mine: dict[str, Any] = {}
             if self.own_file.exists():
                 mine = torch.load(self.own_file, map_location="cpu", weights_only=True)

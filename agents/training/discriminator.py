@@ -1,16 +1,24 @@
-"""One discriminator update, used by everybody who trains one. Real is high, always."""
+"""The adversary: a discriminator, what it is shown, how it learns and how its scores are scaled.
+
+REINFORCE, the callback for Stable-Baselines3 and pretraining use this one. Real is high, always.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agents.training.processes import Processes
+from ral_env.nets import Codec, represent
+from ral_env.ranges import check_ranges
+from ral_env.reward import NORMALISERS, Normaliser
+
+REAL_INPUT_BYTES = 2**28  # of real canvases, decoded, that are kept in memory at most
 
 
 @dataclass(frozen=True)
@@ -18,15 +26,15 @@ class DiscriminatorTraining:
     """How a discriminator learns. The defaults are the paper's (section 4.4).
 
     Args:
-        loss: ``wgan-gp`` is Eq. 5; with ``logistic`` the score estimates a log density ratio;
-            ``hinge`` stops at a margin (Lim & Ye 2017, arXiv 1705.02894).
-        learning_rate: of Adam.
-        betas: of Adam.
-        gradient_penalty: weight of Eq. 5's last term (wgan-gp only).
-        r1: weight of the squared gradient norm on real inputs (logistic and hinge; Mescheder et
+        loss: Loss of the discriminator. ``wgan-gp`` is Eq. 5; with ``logistic`` the score estimates
+            a log density ratio; ``hinge`` stops at a margin (Lim & Ye 2017, arXiv 1705.02894).
+        learning_rate: Learning rate of the discriminator's Adam.
+        betas: Decay rates of that Adam's two moments.
+        gradient_penalty: Weight of the gradient penalty, Eq. 5's last term (wgan-gp only).
+        r1: Weight of the squared gradient norm on real inputs (logistic and hinge; Mescheder et
             al. 2018, arXiv 1801.04406).
-        shift: augmentation: move inputs by up to this many cells, zeros come in.
-        drop: augmentation: zero this share of the cells.
+        shift: Augmentation: inputs are moved by up to this many cells, and zeros come in.
+        drop: Augmentation: this share of an input's cells is set to zero.
     """
 
     loss: Literal["wgan-gp", "logistic", "hinge"] = "wgan-gp"
@@ -36,6 +44,17 @@ class DiscriminatorTraining:
     r1: float = 0.0
     shift: int = 0
     drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            learning_rate="(0, inf)",
+            betas="[0, 1)",
+            gradient_penalty="[0, inf)",
+            r1="[0, inf)",
+            shift="[0, inf)",
+            drop="[0, 1)",
+        )
 
 
 def scores(net: nn.Module, inputs: Tensor) -> Tensor:
@@ -120,21 +139,65 @@ def augment(inputs: Tensor, shift: int, drop: float, processes: Processes) -> Te
     return inputs
 
 
-class DiscriminatorTrainer:
-    """A discriminator with its optimiser. ``update`` is one step of its side of the game.
+class Adversary:
+    """A discriminator with its optimiser, its view of codes, and the scale of its scores.
 
-    Of several processes each gives its own part of the batch; they make the update of the whole.
+    Of several processes each gives its own part of the batch; together they make the update of the
+    whole.
+
+    Args:
+        net: maps inputs (B, C, H, W) to a score map (B, 1, h', w'); real is high.
+        training: how it learns.
+        codec: what codes are decoded or looked up with; None where :meth:`inputs` is not called.
+        input: what the net is shown of codes: ``image``, or ``codes`` for codebook vectors.
+        normaliser: brings its scores into [-1, 1]; by default by the largest of each batch.
+        processes: those that train together; by default this one.
+
+    Attributes:
+        optimizer: Adam, over the net's parameters.
     """
 
     def __init__(
-        self, net: nn.Module, training: DiscriminatorTraining, processes: Processes | None = None
+        self,
+        net: nn.Module,
+        training: DiscriminatorTraining,
+        *,
+        codec: Codec | None = None,
+        input: str = "image",
+        normaliser: Normaliser | None = None,
+        processes: Processes | None = None,
     ):
         self.net = net
         self.training = training
+        self.codec = codec
+        self.input = input
+        self.normaliser = normaliser or NORMALISERS["batch"]()
         self.processes = processes or Processes(next(net.parameters()).device)
         self.optimizer = torch.optim.Adam(
             net.parameters(), lr=training.learning_rate, betas=training.betas
         )
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, by name; each part has ``state_dict``."""
+        return {
+            "discriminator": self.net,
+            "discriminator_optimizer": self.optimizer,
+            "normaliser": self.normaliser,
+        }
+
+    @torch.no_grad()
+    def inputs(self, grids: Sequence[Tensor], batch: int | None = None) -> Tensor:
+        """What the net is shown of codes (B, h, w), a grid a level: (B, C, H, W).
+
+        Args:
+            batch: canvases that are decoded together; all if not given.
+        """
+        assert self.codec is not None, "an adversary without a codec is given inputs, not codes"
+        if batch is None:
+            return represent(self.codec, grids, self.input)
+        parts = zip(*(grid.split(batch) for grid in grids), strict=True)
+        return torch.cat([represent(self.codec, part, self.input) for part in parts])
 
     def update(self, real: Tensor, fake: Tensor) -> dict[str, float]:
         """One step on inputs of the same shape (B, C, H, W); returns the named losses.
@@ -165,6 +228,74 @@ class DiscriminatorTrainer:
         return named
 
     @torch.no_grad()
+    def score_maps(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw score maps (B, 1, h', w') of real and of fake inputs, of this process."""
+        return self.net(real), self.net(fake)
+
+    @torch.no_grad()
     def held_out_auc(self, real: Tensor, fake: Tensor) -> float:
-        """AUC on inputs that this discriminator has not been trained on."""
+        """AUC on inputs (B, C, H, W) that this discriminator has not been trained on."""
         return auc(scores(self.net, real), scores(self.net, fake))
+
+    def score_in(self, envs: Any) -> None:
+        """Let environments score with a copy of the net as it is now, and with its scale."""
+        envs.set_discriminator(self.net, self.normaliser.scale, self.input)
+
+
+class RealCanvases:
+    """Real codes of one split, and what an adversary is shown of them.
+
+    Args:
+        grids: int64 codes (N, h, w), a grid a level, on the device of the adversary's codec.
+        adversary: who is to be shown them.
+        generator: draws which ones; every process draws for the whole batch and takes its part.
+        memory: bytes of whole canvases' inputs that are kept once they have been made, so that
+            those of a small data set are not decoded again for each update; 0 keeps none.
+    """
+
+    def __init__(
+        self,
+        grids: Sequence[Tensor],
+        adversary: Adversary,
+        generator: torch.Generator,
+        memory: int = REAL_INPUT_BYTES,
+    ):
+        self.grids = grids
+        self.adversary = adversary
+        self.generator = generator
+        self.memory = memory
+        self._inputs: Tensor | None = None  # of all canvases, once they have been made
+        self._fits: bool | None = None if memory else False  # whether those may be kept
+
+    def __len__(self) -> int:
+        return len(self.grids[0])
+
+    def sample_indices(self, count: int) -> Tensor:
+        """Which canvases make a batch of ``count``, drawn with replacement: int64, this process's
+        part of them."""
+        index = torch.randint(len(self), (count,), generator=self.generator)
+        return self.adversary.processes.shard(index)
+
+    def sample_canvases(self, count: int, like: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Codes (B, rows, w) of a batch, a grid a level, with as many rows as ``like`` has."""
+        return self._cut(self.sample_indices(count), like)
+
+    def sample_inputs(self, count: int, like: Sequence[Tensor] | None = None) -> Tensor:
+        """What the adversary is shown of a batch, (B, C, H, W), with as many rows as ``like``."""
+        index = self.sample_indices(count)
+        whole = like is None or [g.shape[1] for g in like] == [g.shape[1] for g in self.grids]
+        inputs = self._all_inputs() if whole else None
+        return self.adversary.inputs(self._cut(index, like)) if inputs is None else inputs[index]
+
+    def _cut(self, index: Tensor, like: Sequence[Tensor] | None) -> list[Tensor]:
+        like = self.grids if like is None else like
+        return [grid[index, : same.shape[1]] for grid, same in zip(self.grids, like, strict=True)]
+
+    def _all_inputs(self) -> Tensor | None:
+        """What the adversary is shown of all canvases; None where that is too much to keep."""
+        if self._fits is None:
+            one = self.adversary.inputs([grid[:1] for grid in self.grids])
+            self._fits = one.nbytes * len(self) <= self.memory
+        if self._fits and self._inputs is None:
+            self._inputs = self.adversary.inputs(self.grids, batch=64)
+        return self._inputs

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,3 +16,16 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     write(fresh)
     os.replace(fresh, file)
+
+
+def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV, whole or not at all: its columns are those of all rows, as they first come."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def write(fresh: Path) -> None:
+        with fresh.open("w", newline="") as stream:
+            table = csv.DictWriter(stream, columns)
+            table.writeheader()
+            table.writerows(rows)
+
+    write_whole(file, write)

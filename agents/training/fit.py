@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from agents.training.files import Row
 from agents.training.optimise import Training, optimise
-from ral_env.nets import Mixture, PixelCNN
+from ral_env.nets import Mixture, MixtureConfig, PixelCNN, PixelCNNConfig
 
 
 class Grids(Protocol):
@@ -77,3 +79,58 @@ def fit_prior(
         training,
         **options,
     )
+
+
+def fit_priors(
+    priors: Sequence[PixelCNNConfig | PixelCNN | Mixture],
+    train: Sequence[Grids],
+    validation: Sequence[Tensor],
+    trainings: Sequence[Training],
+    *,
+    seed: int = 0,
+    styles: tuple[Grids, Tensor] | None = None,
+    seconds: float | None = None,
+    finish: Callable[[Any], Any] = nn.Module.cpu,
+    options: Callable[[int, list[Any]], dict[str, Any]] = lambda level, fitted: {},
+) -> tuple[list[Any], list[list[Row]]]:
+    """Train a prior a level, the top first, each given the real codes of the level above.
+
+    Args:
+        priors: nets, which are changed in place, or the sizes of new ones.
+        train, validation: int64 codes (N, h, w), a grid a level.
+        trainings: how each learns.
+        seed: of new nets, of the order of examples and of dropout.
+        styles: for a mixture, the styles of the train and validation canvases, int64 (N, 1, 1).
+        seconds: for all levels together; each has the share of its codes.
+        finish: what becomes of a net when it is trained, before the next level begins.
+        options: further arguments of :func:`fit_prior`, of the level and the nets before it.
+
+    Returns:
+        The nets, and the rows of each one's learning curve; see :func:`fit_prior`.
+    """
+    cells = [grid[0].numel() for grid in validation]
+    fitted: list[Any] = []
+    curves = []
+    for level, (prior, training) in enumerate(zip(priors, trainings, strict=True)):
+        net = new_prior(prior, seed) if isinstance(prior, PixelCNNConfig) else prior
+        above = (train[level - 1], validation[level - 1]) if level else None
+        curves.append(
+            fit_prior(
+                net,
+                train[level],
+                validation[level],
+                training,
+                styles if isinstance(net, Mixture) else above,
+                seed=seed,
+                seconds=None if seconds is None else seconds * cells[level] / sum(cells),
+                **options(level, fitted),
+            )
+        )
+        fitted.append(finish(net))
+    return fitted, curves
+
+
+def new_prior(config: PixelCNNConfig, seed: int) -> PixelCNN | Mixture:
+    """A net of these sizes, its weights drawn from the seed (which torch's generator is set to)."""
+    torch.manual_seed(seed)
+    return Mixture(config) if isinstance(config, MixtureConfig) else PixelCNN(config)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from agents.training.checkpoint import Checkpoint
 from agents.training.files import Row
 from agents.training.processes import Processes
+from ral_env.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -31,24 +32,26 @@ class Training:
     """How something is trained.
 
     Args:
-        steps: updates at most.
-        batch: examples an update, over all processes together.
-        learning_rate: of AdamW.
+        steps: Largest number of updates.
+        batch: Number of examples per update, over all processes together.
+        learning_rate: Learning rate of AdamW.
         schedule: ``constant``, or ``cosine`` down to ``final_rate`` of the learning rate.
-        final_rate: share of the learning rate that is left at the end.
-        warmup: updates in which the learning rate rises from zero.
-        betas: of AdamW.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient; 0 does not clip.
-        ema: decay of the running average of the weights that is validated and kept; 0 is none.
-        accumulate: parts in which a process computes its share of a batch, to save memory.
+        final_rate: Share of the learning rate that is left at the end.
+        warmup: Number of updates in which the learning rate rises from zero.
+        betas: Decay rates of AdamW's two moments.
+        weight_decay: Weight decay of AdamW.
+        clip: Largest norm of the gradient; 0 does not clip.
+        ema: Decay of the running average of the weights that is validated and kept; 0 keeps none.
+        accumulate: Number of parts in which a process computes its share of a batch, to save
+            memory.
         precision: ``bfloat16`` computes losses in mixed precision; weights stay float32.
-        recompute: of nets that can (PixelCNN): compute activations anew on the way back instead
-            of keeping them, which takes a third more time and a fraction of the memory.
-        validate_every: updates between validations; 0 is a tenth of the steps.
-        patience: validations without a new best before it stops; 0 never stops early.
-        checkpoint_every: updates between checkpoints, where a place for them is given.
-        workers: processes that load examples ahead; 0 loads them when they are needed.
+        recompute: Whether a net that can (a PixelCNN) computes activations anew on the way back
+            instead of keeping them: a third more time, and a fraction of the memory.
+        validate_every: Number of updates between validations; 0 is a tenth of the steps.
+        patience: Number of validations without a new best before training stops; 0 never stops
+            early.
+        checkpoint_every: Number of updates between checkpoints, where a place for them is given.
+        workers: Number of processes that load examples ahead; 0 loads them when they are needed.
     """
 
     steps: int = 10_000
@@ -68,6 +71,25 @@ class Training:
     patience: int = 0
     checkpoint_every: int = 500
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            steps="[1, inf)",
+            batch="[1, inf)",
+            learning_rate="(0, inf)",
+            final_rate="[0, inf)",
+            warmup="[0, inf)",
+            betas="[0, 1)",
+            weight_decay="[0, inf)",
+            clip="[0, inf)",
+            ema="[0, 1)",
+            accumulate="[1, inf)",
+            validate_every="[0, inf)",
+            patience="[0, inf)",
+            checkpoint_every="[1, inf)",
+            workers="[0, inf)",
+        )
 
     @property
     def period(self) -> int:
@@ -144,6 +166,7 @@ def optimise(
     checkpoint: Path | None = None,
     also: Sequence[nn.Module] = (),
     device: str | torch.device = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """Train in place and leave the weights that were best in validation.
 
@@ -161,6 +184,7 @@ def optimise(
         checkpoint: a file. If it is there, training goes on from it, to the bit on the CPU.
         also: modules with state that ``losses`` changes beside the net's own.
         device: where to compute.
+        clock: what seconds are counted by, such as ``time.process_time``.
 
     Returns:
         Rows of ``step``, ``seconds``, ``train_NAME`` of each loss (means since the last row; none
@@ -201,7 +225,7 @@ def optimise(
     saved = checkpoint and Checkpoint(checkpoint, settings, parts, processes)
     if saved and saved.exists():
         state |= saved.restore()[0]
-    start = time.perf_counter() - state["seconds"]
+    start = clock() - state["seconds"]
 
     def batches() -> Iterator[Any]:
         """This process's parts of every batch from the present step on."""
@@ -232,7 +256,7 @@ def optimise(
     )
     while True:
         step = state["step"]
-        state["seconds"] = time.perf_counter() - start
+        state["seconds"] = clock() - start
         finished = step >= training.steps or (seconds is not None and state["seconds"] >= seconds)
         patient = True
         # A resumed run has validated already what it is resumed at.
@@ -275,7 +299,7 @@ def optimise(
             # A short memory at first, so that the average does not carry the random start.
             average_into(average, net, min(training.ema, (step + 1) / (step + 11)))
         if saved and (step + 1) % training.checkpoint_every == 0:
-            state["seconds"] = time.perf_counter() - start
+            state["seconds"] = clock() - start
             saved.save(state)
     bar.close()
     net.load_state_dict(state["best_state"])

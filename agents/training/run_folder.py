@@ -1,149 +1,266 @@
-"""A training run's folder, alike for every algorithm."""
+"""The life of a run: the folder of REINFORCE, of Stable-Baselines3's algorithms and of pretraining.
+
+A run is asked for by a config. It is checked against what the folder holds before anything is
+written; then there are rows of figures, pictures and checkpoints, and at the end what it leaves.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
+import torch
 from safetensors.torch import save_model
+from torch import nn
 
-from agents.evaluation.evaluator import Row
-from agents.training.files import write_whole
+from agents.training.checkpoint import Checkpoint
+from agents.training.files import Row, write_rows, write_whole
+from agents.training.processes import Processes
 from ral_env import bundle as bundles
-from ral_env.bundle.custom import OwnBundle
-from ral_env.picture import contact_sheet
+from ral_env import migrations
 
 
-class Run:
-    """config.json, figures as CSV and TensorBoard, sample grids; at the end the bundle and
-    metrics.csv.
+class Figures:
+    """Rows of figures as they come: a CSV, and TensorBoard's events.
 
     Args:
-        out: the folder.
-        config: JSON-able settings.
-        resume: whether it goes on with what is there.
-        images_every: steps between sample grids.
-        formats: of SB3's logger, beside the progress.csv that :meth:`row` writes.
+        file: the CSV.
+        events: folder of TensorBoard's files; a writer is opened with the first row or picture.
+    """
+
+    def __init__(self, file: Path, events: Path):
+        self.file, self.events = file, events
+        self.rows: list[Row] = []
+        self._writer: Any = None
+
+    @property
+    def writer(self) -> Any:
+        """TensorBoard's."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.events))
+        return self._writer
+
+    def add(self, row: Row) -> None:
+        """One row more; its first figure is the number of the step."""
+        columns = list(self.rows[0]) if self.rows else []
+        if set(row) <= set(columns):
+            self.rows.append(row)
+            with self.file.open("a", newline="") as stream:
+                csv.DictWriter(stream, columns).writerow(row)
+        else:
+            self.rewrite([*self.rows, row])
+        self.draw(row)
+
+    def rewrite(self, rows: Sequence[Row]) -> None:
+        """Let the CSV hold these rows: a run goes on, or figures come that earlier rows lack."""
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        self.rows = [{name: row.get(name, "") for name in columns} for row in rows]  # type: ignore
+        write_rows(self.file, self.rows)
+
+    def draw(self, row: Row) -> None:
+        """A row in TensorBoard."""
+        step = int(next(iter(row.values())))
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def picture(self, name: str, sheet: np.ndarray, step: int) -> None:
+        """A picture, uint8 (H, W, 3), in TensorBoard."""
+        self.writer.add_image(name, sheet, step, dataformats="HWC")
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Write what TensorBoard has still to write."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class RunFolder:
+    """A run's folder. Of several processes the first writes; without a folder nobody does.
+
+    Args:
+        folder: where everything goes; None writes nothing.
+        config: what is asked for, JSON-able; config.json holds it.
+        kind: whose names its fields have, a key of :data:`ral_env.migrations.FIELDS`.
+        resume: whether to go on with a run that is there: True asks for one, False refuses one, and
+            None goes on where there is one and begins where there is none.
+        free: fields that a run which goes on may change.
+        option: how the folder is called on the command line, for messages.
+        notes: what config.json holds beside what was asked for.
+        processes: those that train together.
 
     Raises:
-        ValueError: if there is a run already, or none to go on with.
+        ValueError: if there is a run already, none to go on with, or one that was asked for
+            something else. Nothing has been written then.
     """
 
     def __init__(
         self,
-        out: Path | str,
-        config: dict[str, Any],
-        resume: bool = False,
-        images_every: int = 50,
-        formats: Sequence[str] = ("tensorboard",),
+        folder: Path | str | None,
+        config: Mapping[str, Any],
+        *,
+        kind: str,
+        resume: bool | None = False,
+        free: Sequence[str] = (),
+        option: str = "--out",
+        notes: Mapping[str, Any] | None = None,
+        processes: Processes | None = None,
     ):
-        from stable_baselines3.common.logger import configure
-
-        self.out, self.images_every = Path(out), images_every
-        there = (self.out / "config.json").exists()
-        if there and not resume:
+        self.processes = processes or Processes()
+        self.folder = None if folder is None else Path(folder)
+        self.writes = self.folder is not None and self.processes.rank == 0
+        self.config: dict[str, Any] = json.loads(json.dumps(config))
+        self.kind = kind
+        self._figures: dict[str, Figures] = {}
+        if not self.writes:
+            return
+        stored = self._stored()
+        if stored is not None and resume is False:
             raise ValueError(
-                f"{out} holds a run: go on with it (--resume), choose another folder (--out), or "
-                "remove it"
+                f"{folder} holds a run: go on with it (--resume), choose another folder "
+                f"({option}), or remove it"
             )
-        if resume and not there:
-            raise ValueError(f"{out} holds no run to resume: check --out, or leave --resume out")
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_whole(
-            self.out / "config.json", lambda file: file.write_text(json.dumps(config, indent=2))
+        if stored is None and resume is True:
+            raise ValueError(
+                f"{folder} holds no run to resume: check {option}, or leave --resume out"
+            )
+        known = {k: v for k, v in self.config.items() if stored and k in stored and k not in free}
+        was = {name: value for name, value in (stored or {}).items() if name in known}
+        if other := sorted(differences(was, known)):
+            raise ValueError(
+                f"{folder} holds a run that was asked for something else ("
+                f"{'; '.join(other[:5])}): ask for the same to go on with it, choose another "
+                f"folder with {option}, or remove it"
+            )
+        if stored is None or {k: stored.get(k) for k in self.config} != self.config:
+            self.path().mkdir(parents=True, exist_ok=True)
+            text = json.dumps({**self.config, **(notes or {})}, indent=2)
+            write_whole(self.path("config.json"), lambda fresh: fresh.write_text(text + "\n"))
+
+    def path(self, name: str = "") -> Path:
+        """A file of the folder."""
+        assert self.folder is not None
+        return self.folder / name
+
+    def _stored(self) -> dict[str, Any] | None:
+        """The config of the run that is there, under the names of today."""
+        file = self.path("config.json")
+        if not file.exists():
+            return None
+        try:
+            return migrations.renamed(json.loads(file.read_text()), self.kind, str(file))
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{file} is no config of a run ({error}): choose another folder, or remove it"
+            ) from error
+
+    def checkpoint(
+        self, settings: Mapping[str, Any], parts: Mapping[str, Any], name: str = "checkpoint"
+    ) -> Checkpoint | None:
+        """What the run goes on from, shared by all processes; None without a folder."""
+        if self.folder is None:
+            return None
+        return Checkpoint(
+            self.path(f"{name}.pt"), dict(settings), dict(parts), self.processes, self.kind
         )
-        self.logger = configure(str(self.out), list(formats))
-        self.rows: list[Row] = []
 
-    def row(self, row: Row) -> None:
-        """Figures of one step; its first is the number of the step."""
-        fields = list(self.rows[0]) if self.rows else []
-        self.rows.append(row)
-        if set(row) <= set(fields):
-            with open(self.out / "progress.csv", "a", newline="") as file:
-                csv.DictWriter(file, fields).writerow(row)
-        else:
-            self.rewrite(self.rows)
-        for key, value in row.items():
-            self.logger.record(key, value)
-        self.logger.dump(int(next(iter(row.values()))))
+    def once(self, stage: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What a short stage makes (tensors and figures); the next time it is read from disk."""
+        file = self.path(f"{stage}.pt")
+        if file.exists():
+            return torch.load(file, weights_only=True)
+        made = make()
+        if self.writes:
+            write_whole(file, lambda fresh: torch.save(made, fresh))
+        return made
 
-    def rewrite(self, rows: list[Row]) -> None:
-        """Let progress.csv hold these rows: figures may come to it later, or a run go on."""
-        fields = list(dict.fromkeys(key for row in rows for key in row))
-        self.rows = [{key: row.get(key, "") for key in fields} for row in rows]  # type: ignore
+    def figures(self, stage: str = "progress", events: str = "") -> Figures:
+        """The rows of a stage: STAGE.csv, and TensorBoard's events in the sub-folder ``events``."""
+        if stage not in self._figures:
+            self._figures[stage] = Figures(self.path(f"{stage}.csv"), self.path(events))
+        return self._figures[stage]
 
-        def write(path: Path) -> None:
-            with open(path, "w", newline="") as file:
-                writer = csv.DictWriter(file, fields)
-                writer.writeheader()
-                writer.writerows(self.rows)
+    def picture(self, file: str, name: str, sheet: np.ndarray, figures: Figures, step: int) -> None:
+        """A picture, uint8 (H, W, 3), as a PNG and in TensorBoard under ``name``."""
+        PIL.Image.fromarray(sheet).save(self.path(file))
+        figures.picture(name, sheet, step)
 
-        write_whole(self.out / "progress.csv", write)
-
-    def wants_images(self, step: int) -> bool:
-        return step == 1 or step % self.images_every == 0
-
-    def images(self, step: int, images: np.ndarray) -> None:
-        """Save and log uint8 images (N, 3, H, W) as one grid."""
-        from stable_baselines3.common.logger import Image
-
-        sheet = contact_sheet(images)
-        PIL.Image.fromarray(sheet).save(self.out / f"samples-{step:05d}.png")
-        self.logger.record("samples", Image(sheet, "HWC"))
-        self.logger.dump(step)
+    def say(self, *words: Any) -> None:
+        """Print, once for all processes."""
+        if self.processes.rank == 0:
+            print(*words)
 
     def finish(
         self,
         bundle: bundles.Bundle,
-        policies: Sequence[Any],
-        discriminator: dict[str, Any],
-        figures: dict[str, Any],
+        policies: Sequence[nn.Module],
+        results: Mapping[str, Any],
+        *,
+        discriminator: nn.Module,
+        discriminator_input: str,
+        reward_scale: float,
     ) -> None:
-        """The fine-tuned policies as a bundle: ``gym.make(ID, bundle="OUT/bundle")`` takes it.
+        """What a policy's run leaves: a row of results (metrics.csv) and the fine-tuned bundle.
+
+        ``gym.make(ID, bundle="OUT/bundle")`` takes it.
 
         Nets that are not ours have no config to make them from again: their weights are saved.
 
         Args:
+            bundle: what the run began with.
             policies: one a level, top first; none where a policy is no prior.
-            discriminator: ``net``, its ``input`` and the ``scale`` of its scores.
-            figures: the row of metrics.csv.
+            results: the row.
+            discriminator: as it is now, with what it sees and what its scores are divided by.
         """
-        self.logger.close()
-        figures = figures | {"dataset": bundle.dataset, "ral-env": version("ral-env"),
-                             "torch": version("torch")}  # fmt: skip
-
-        def write(path: Path) -> None:
-            with open(path, "w", newline="") as file:
-                writer = csv.DictWriter(file, list(figures))
-                writer.writeheader()
-                writer.writerow(figures)
-
-        write_whole(self.out / "metrics.csv", write)
-        if isinstance(bundle, OwnBundle):
+        if not self.writes:
+            return
+        for figures in self._figures.values():
+            figures.close()
+        results = dict(results) | {
+            "dataset": bundle.dataset, "ral-env": version("ral-env"), "torch": version("torch"),
+        }  # fmt: skip
+        write_rows(self.path("metrics.csv"), [results])
+        if not bundles.storable(bundle):
             nets = {f"prior_{level}": net for level, net in enumerate(policies)}
-            for stem, net in {**nets, "discriminator": discriminator["net"]}.items():
-                save_model(net, str(self.out / f"{stem}.safetensors"))
+            for stem, net in {**nets, "discriminator": discriminator}.items():
+                save_model(net, str(self.path(f"{stem}.safetensors")))
         elif policies:
             bundles.save(
-                self.out / "bundle",
+                self.path("bundle"),
                 vqvae=bundle.vqvae,
-                discriminator=discriminator["net"],
-                discriminator_input=discriminator["input"],
-                reward_scale=discriminator["scale"],
-                priors=policies,
+                discriminator=discriminator,  # type: ignore[arg-type]
+                discriminator_input=discriminator_input,
+                reward_scale=reward_scale,
+                priors=policies,  # type: ignore[arg-type]
                 codes=bundle.codes,
                 splits=bundle.splits,
                 dataset=bundle.dataset,
-                recipe=json.loads((self.out / "config.json").read_text())
+                recipe=json.loads(self.path("config.json").read_text())
                 | {"fine_tuned_from": bundle.recipe},
-                metrics={k: v for k, v in figures.items() if isinstance(v, int | float)},
+                metrics={k: v for k, v in results.items() if isinstance(v, int | float)},
                 oracles=bundle.oracles,
                 features=bundle.features,
             )
+
+
+def differences(was: Any, now: Any, path: str = "") -> list[str]:
+    """Where two JSON values differ, in words."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*was, *now])
+        return [
+            line
+            for key in keys
+            for line in differences(was.get(key), now.get(key), f"{path}.{key}" if path else key)
+        ]
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = enumerate(zip(was, now, strict=True))
+        return [line for i, (a, b) in pairs for line in differences(a, b, f"{path}.{i}")]
+    return [] if was == now else [f"{path}: {was!r} then, {now!r} now"]

@@ -14,6 +14,7 @@ from ral_env.bundle.store import (
     make_command,
     names,
     save,
+    storable,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "make_command",
     "names",
     "save",
+    "storable",
 ]

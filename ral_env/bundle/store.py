@@ -282,6 +282,11 @@ def _blocks(flat: np.ndarray) -> Iterator[slice]:
     return (slice(first, first + 2**14) for first in range(0, len(flat), 2**14))
 
 
+def storable(bundle: Bundle) -> bool:
+    """Whether its nets have configs, so that :func:`save` can write them."""
+    return type(bundle) is Bundle
+
+
 def find(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a bundle: a shipped name, else the user's, else a path.
 

@@ -22,8 +22,19 @@ def arguments(algo, bundle, out):
     words = ["train", "--algo", algo, "--env", "RALBundle-v0", "--bundle", str(bundle)]
     words += ["--out", str(out)]
     if algo == "reinforce":
-        return [*words, "--preset", "small", "--iterations", "2", "--batch", "8", "--warmup", "1",
-                "--gate_auc", "0"]  # fmt: skip
+        return [
+            *words,
+            "--preset",
+            "small",
+            "--iterations",
+            "2",
+            "--canvases",
+            "8",
+            "--discriminator_warmup",
+            "1",
+            "--gate_auc",
+            "0",
+        ]
     return [*words, "--canvases", "8", "--rollouts", "2", "--discriminator_warmup", "1",
             "--value_warmup", "1"]  # fmt: skip
 

@@ -27,7 +27,7 @@ def test_a_variant_is_the_preset_small_and_what_it_says(name):
 
 def test_variants_are_trained_compared_and_never_done_twice(tiny_codes, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SAMPLES", 200)
-    hasty = dataclasses.replace(reinforce.PRESETS["small"], warmup=1, batch=8)
+    hasty = dataclasses.replace(reinforce.PRESETS["small"], discriminator_warmup=1, canvases=8)
     monkeypatch.setitem(reinforce.PRESETS, "small", hasty)
     monkeypatch.setattr(recipes, "_own_core", lambda: None)  # would change this process's clock
 

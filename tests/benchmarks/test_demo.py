@@ -19,7 +19,7 @@ from ral_env.bundle import load
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(demo, "SAMPLES", 300)
-    hasty = dataclasses.replace(reinforce.PRESETS["small"], warmup=1, batch=8)
+    hasty = dataclasses.replace(reinforce.PRESETS["small"], discriminator_warmup=1, canvases=8)
     monkeypatch.setitem(reinforce.PRESETS, "small", hasty)
 
 

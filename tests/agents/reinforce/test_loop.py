@@ -11,29 +11,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import FLOAT32, close, tiny_parts
+from conftest import close, tiny_parts
 
-from agents.reinforce import Config, advantages, play, returns, train
-from agents.reinforce import loop as reinforce
+from agents.reinforce import PRESETS, Config, train
+from agents.reinforce.loop import compute_advantages, play, sample_rollout, score, update_policy
+from agents.reinforce.state import Rollout, TrainState
 from agents.training.discriminator import DiscriminatorTraining
+from agents.training.timings import Timings
 from ral_env import bundle as bundles
 from ral_env.nets import PatchGANConfig, PixelCNN, joint
-
-
-def test_returns_equal_eq_3_by_hand():
-    rewards = torch.tensor([[0.0, 0.0, 1.0], [1.0, 2.0, 4.0]])
-    expected = torch.tensor([[0.25, 0.5, 1.0], [1 + 1 + 1, 2 + 2, 4]])
-    torch.testing.assert_close(returns(rewards, 0.5), expected)
-    torch.testing.assert_close(returns(rewards, 1.0)[:, 0], rewards.sum(1))
-
-
-def test_leave_one_out_by_hand():
-    q = torch.tensor([[1.0], [2.0], [6.0]])
-    expected = torch.tensor([[1 - 4.0], [2 - 3.5], [6 - 1.5]])
-    torch.testing.assert_close(advantages(q, "leave-one-out", False), expected)
-    assert torch.equal(advantages(q, "none", False), q)
-    assert advantages(q, "leave-one-out", True).std().item() == close(1.0)
-    assert (advantages(torch.ones(3, 2), "leave-one-out", True) == 0).all()
 
 
 def untimed(row):
@@ -53,12 +39,12 @@ def small(request, tiny_codes, tiny_two_codes):
     """The small preset on a tiny bundle, for a few iterations."""
     path = {"one level": tiny_codes, "two levels": tiny_two_codes}[request.param]
     return dataclasses.replace(
-        reinforce.PRESETS["small"],
+        PRESETS["small"],
         env="RALBundle-v0",
         bundle=str(path),
         iterations=3,
-        batch=8,
-        warmup=2,
+        canvases=8,
+        discriminator_warmup=2,
         discriminator_updates=2,
         gate_auc=0.0,
     )
@@ -76,17 +62,24 @@ def test_whole_canvas_and_step_by_step_learn_the_same(small, reward, start, fake
     assert torch.equal(flat(whole.policies), flat(steps.policies))
 
 
-def test_play_pays_the_same_either_way(tiny_codes):
-    env = gym.make_vec(
-        "RALBundle-v0", 3, bundle=str(tiny_codes), autoreset_mode="disabled"
-    ).unwrapped
-    canvas, _ = env.reset(seed=0, options={"start": "continue", "rows": 1})
-    codes = np.where(canvas == env.layout.empty, 2, canvas)
-    whole = play(env, canvas, codes, step_by_step=False)
-    env.reset(seed=0, options={"start": "continue", "rows": 1})
-    steps = play(env, canvas, codes, step_by_step=True)
-    assert np.array_equal(whole[0], steps[0])
-    assert np.array_equal(whole[1]["step_rewards"], steps[1]["step_rewards"])
+def written(config: Config, bundle=None) -> tuple[TrainState, Rollout]:
+    """A run's state, and the first rollout."""
+    state = TrainState(config, bundle)
+    return state, sample_rollout(state, Timings())
+
+
+@pytest.mark.parametrize("start", ["continue", "scratch"])
+def test_play_pays_the_same_either_way(small, start):
+    paid = []
+    for step_by_step in (False, True):
+        config = dataclasses.replace(small, start=start, step_by_step=step_by_step)
+        state, rollout = written(config)
+        real, fake = score(state, rollout, Timings())
+        state.adversary.normaliser.update(real, fake)
+        state.adversary.score_in(state.envs)
+        paid.append(play(state, rollout, fake, Timings()))
+    for whole, steps in zip(*paid, strict=True):
+        assert torch.equal(whole, steps)
 
 
 def test_the_same_seed_learns_the_same_and_another_does_not(small):
@@ -104,38 +97,22 @@ def test_a_constant_reward_teaches_nothing_with_a_baseline(small):
 
 
 def test_a_blind_discriminator_moves_no_policy(small):
-    result = train(dataclasses.replace(small, gate_auc=1.1), progress=False)
+    result = train(dataclasses.replace(small, gate_auc=1.0), progress=False)
     assert all(row["gated"] == 1 for row in result.history)
     assert torch.equal(flat(result.policies), flat(bundles.load(small.bundle).priors))
 
 
-def test_the_policy_gradient_step_equals_one_by_hand(small, monkeypatch):
+def test_the_policy_gradient_step_equals_one_by_hand(small):
     """One update without anchor: the parameters' gradient is that of -A * log G, by autograd on
     a formula written here from the rollout the loop has made."""
-    config = dataclasses.replace(small, iterations=1, mle_coef=0.0, standardise=False, gamma=0.9)
-    seen = {}
-    adam = torch.optim.Adam
-
-    class Spy(adam):
-        def step(self, closure=None):
-            seen.setdefault("gradients", []).append(
-                [p.grad.clone() for g in self.param_groups for p in g["params"]]
-            )
-            return super().step(closure)
-
-    original = reinforce.play
-
-    def spy_play(envs, canvas, codes, by_step):
-        rewards, infos = original(envs, canvas, codes, by_step)
-        seen.update(codes=codes, rewards=rewards)
-        return rewards, infos
-
-    monkeypatch.setattr(reinforce, "play", spy_play)
-    monkeypatch.setattr(torch.optim, "Adam", Spy)
-    train(config, progress=False)
+    config = dataclasses.replace(small, mle_coef=0.0, standardise=False, gamma=0.9)
+    state, rollout = written(config)
+    _, fake = score(state, rollout, Timings())
+    rewards, step_rewards = play(state, rollout, fake, Timings())
+    update_policy(state, rollout, compute_advantages(state, step_rewards), Timings())
     priors = bundles.load(config.bundle).priors
-    codes = torch.from_numpy(seen["codes"].astype(np.int64))
-    reward = torch.from_numpy(seen["rewards"]).float()
+    codes = torch.from_numpy(rollout.canvas.astype(np.int64))
+    reward = rewards.float()
     time_left = torch.arange(codes.shape[1] - 1, -1, -1)
     others = (reward.sum() - reward) / (len(reward) - 1)
     weight = (reward - others)[:, None] * 0.9**time_left
@@ -146,9 +123,8 @@ def test_the_policy_gradient_step_equals_one_by_hand(small, monkeypatch):
         log_prob = torch.cat([log_prob, bottom], 1)
     loss = -(weight * log_prob).sum() / codes.numel()
     expected = torch.autograd.grad(loss, [p for prior in priors for p in prior.parameters()])
-    found = seen["gradients"][-1]  # the discriminator's steps come first
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-3)
+    for p, b in zip(state.learning.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, b, atol=1e-6, rtol=1e-3)
 
 
 def test_the_paper_preset_runs_with_fresh_fakes_on_images(tiny_codes):
@@ -158,18 +134,18 @@ def test_the_paper_preset_runs_with_fresh_fakes_on_images(tiny_codes):
         env="RALBundle-v0",
         bundle=str(tiny_codes),
         iterations=2,
-        warmup=2,
+        discriminator_warmup=2,
         discriminator_net=PatchGANConfig(hidden=4, layers=(size // 4).bit_length() - 1),
     )
-    assert config.learning_rate == 4e-6 and config.batch == 16 and config.gamma == 0.99
+    assert config.learning_rate == 4e-6 and config.canvases == 16 and config.gamma == 0.99
     assert config.discriminator == DiscriminatorTraining("wgan-gp", 1e-4, (0.5, 0.999), 10.0)
     result = train(config, progress=False)
     assert {"wasserstein", "gradient_penalty", "reward", "auc"} <= set(result.history[-1])
     assert -1 <= result.history[-1]["reward"] <= 1
 
 
-def test_the_policy_comes_to_please_the_discriminator(small, monkeypatch):
-    """With a frozen judge of one code, the share of that code must grow, on every level."""
+def test_the_policy_comes_to_please_the_discriminator(small):
+    """With a frozen one that likes one code, the share of that code must grow, on every level."""
 
     class LikesCodeZero(torch.nn.Module):
         stride = 1
@@ -184,12 +160,17 @@ def test_the_policy_comes_to_please_the_discriminator(small, monkeypatch):
             return match.float() + 0 * self.unused * x.mean(1, keepdim=True)
 
     bundle = bundles.load(small.bundle)
-    judge = LikesCodeZero(bundle.vqvae.codebooks.clone())
-    monkeypatch.setattr(bundles.Bundle, "discriminator", judge)
+    bundle.discriminator = LikesCodeZero(bundle.vqvae.codebooks.clone())
     config = dataclasses.replace(
-        small, iterations=40, batch=32, mle_coef=0.0, learning_rate=1e-2, ema=0.0, warmup=0
+        small,
+        iterations=40,
+        canvases=32,
+        mle_coef=0.0,
+        learning_rate=1e-2,
+        ema=0.0,
+        discriminator_warmup=0,
     )
-    result = train(config, progress=False)
+    result = train(config, bundle=bundle, progress=False)
     generator = torch.Generator().manual_seed(0)
     before, after = (
         [(grid == 0).float().mean() for grid in joint.draw(policies, 200, generator)]
@@ -199,17 +180,13 @@ def test_the_policy_comes_to_please_the_discriminator(small, monkeypatch):
         assert after[level] > 0.9 > before[level] + 0.3
 
 
-def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path, monkeypatch):
-    calls = []
-
-    def interrupted_play(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
+def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path):
+    def interrupt(iteration, policies):
+        if iteration == 3:
             raise KeyboardInterrupt
-        return play(*arguments)
+        return {}
 
-    monkeypatch.setattr(reinforce, "play", interrupted_play)
-    result = train(small, tmp_path / "run", progress=False)
+    result = train(small, tmp_path / "run", progress=False, watch=interrupt, watch_every=1)
     assert result.interrupted and len(result.history) == 2
     saved = bundles.load(tmp_path / "run" / "bundle")
     assert torch.equal(flat(saved.priors), flat(result.policies))
@@ -223,15 +200,15 @@ def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path, monkeypatch):
 def test_settings_that_cannot_work_are_refused(small):
     with pytest.raises(ValueError, match="start alike"):
         train(dataclasses.replace(small, baseline="group"), progress=False)
-    with pytest.raises(ValueError, match="epochs=0"):
+    with pytest.raises(ValueError, match=r"epochs=0, expected a number in \[1, inf\)"):
         train(dataclasses.replace(small, epochs=0), progress=False)
     with pytest.raises(ValueError, match="choose a multiple of 3"):
         train(dataclasses.replace(small, group=3), progress=False)
     if len(bundles.load(small.bundle).priors) == 1:
         with pytest.raises(ValueError, match="one level"):
             train(dataclasses.replace(small, levels="bottom"), progress=False)
-    with pytest.raises(ValueError, match="batch of at least 2"):
-        train(dataclasses.replace(small, batch=1), progress=False)
+    with pytest.raises(ValueError, match="canvases of at least 2"):
+        train(dataclasses.replace(small, canvases=1), progress=False)
     with pytest.raises(ValueError, match="discriminator_net"):
         other = {"codes": "image", "image": "codes"}[bundles.load(small.bundle).discriminator_input]
         train(
@@ -241,60 +218,6 @@ def test_settings_that_cannot_work_are_refused(small):
 
 
 # --- the relatives of REINFORCE ---
-
-
-def test_group_baseline_and_running_mean_by_hand():
-    q = torch.tensor([[1.0], [3.0], [10.0], [20.0]])
-    expected = torch.tensor([[-1.0], [1.0], [-5.0], [5.0]])
-    torch.testing.assert_close(advantages(q, "group", False, group=2), expected)
-    scaled = advantages(q, "group", True, group=2)
-    torch.testing.assert_close(scaled, torch.tensor([[-1.0], [1.0], [-1.0], [1.0]]) / 2**0.5)
-    torch.testing.assert_close(advantages(q, "running-mean", False, before=4.0), q - 4)
-    whole = advantages(q, "group", False, group=4)
-    torch.testing.assert_close(whole * 4 / 3, advantages(q, "leave-one-out", False))
-
-
-def test_policy_losses_by_hand():
-    log_prob = torch.tensor([[-1.0, -2.0], [-3.0, -0.5]], requires_grad=True)
-    old = torch.tensor([[-1.5, -2.0], [-2.0, -0.5]])
-    advantage = torch.tensor([[2.0, -1.0], [1.0, 1.0]])
-    cells = torch.tensor([[True, True], [True, False]])
-    reference = log_prob.detach() - 1
-    config = Config(epochs=2, clip=0.2, kl_loss_coef=0.5, ent_coef=0.1)
-    losses = reinforce.policy_losses(log_prob, old, advantage, cells, reference, config)
-    gains = 2 * 1.2, -1 * 1.0, 1 * np.exp(-1)
-    assert losses["policy_loss"].item() == close(-sum(gains) / 3)
-    assert losses["kl_loss"].item() == close(0.5 * 3 * 1 / 2 / 3)
-    own = (-1 + 2) * -1 + (-2 + 1.25) * -2 + (-3 + 2) * -3
-    assert losses["entropy_loss"].item() == close(0.1 * own / 3)
-
-
-@pytest.mark.parametrize("what", ["kl", "entropy"])
-def test_regularisers_have_the_gradient_of_what_they_are_named_after(what):
-    """One cell of three codes, by enumeration: the mean gradient over samples is the exact one."""
-    logits = torch.tensor([0.3, -0.4, 1.0], requires_grad=True)
-    prior = torch.tensor([0.5, 0.2, 0.3]).log()
-    log_prob = logits.log_softmax(0)
-    exact = (log_prob.exp() * (log_prob - prior)).sum()  # KL(policy || prior)
-    if what == "entropy":
-        exact = (log_prob.exp() * log_prob).sum()  # what falls as the entropy rises
-    (expected,) = torch.autograd.grad(exact, logits, retain_graph=True)
-    config = Config(kl_loss_coef=float(what == "kl"), ent_coef=float(what == "entropy"))
-    found = torch.zeros(3)
-    for code in range(3):
-        taken = log_prob[code].view(1, 1)
-        # With one canvas the entropy's baseline would be the canvas itself: two that differ.
-        pair = torch.cat([taken, torch.zeros(1, 1)]) if what == "entropy" else taken
-        cells = torch.ones_like(pair, dtype=torch.bool)
-        cells[1:] = False
-        reference = prior[code].view(1, 1) if what == "kl" else None
-        losses = reinforce.policy_losses(
-            pair, pair.detach(), torch.zeros_like(pair), cells, reference, config
-        )
-        (part,) = torch.autograd.grad(losses[f"{what}_loss"], logits, retain_graph=True)
-        weight = 2 if what == "entropy" else 1  # its baseline halved what the sample says
-        found += log_prob[code].exp().item() * weight * part
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -319,33 +242,12 @@ def test_each_relative_learns_and_repeats(small, changes):
 
 def test_a_group_starts_from_the_same_real_rows(small):
     config = dataclasses.replace(small, start="continue", group=4)
-    game = reinforce.Game(config, None)
-    canvas, grids, sampled = game.rollout()
-    given = canvas[:, ~sampled[0].numpy()]
+    _, rollout = written(config)
+    given = rollout.start[:, ~rollout.sampled[0].numpy()]
     assert given.shape[1] and len(np.unique(given, axis=0)) == 2
     assert (given[:4] == given[0]).all() and (given[4:] == given[4]).all()
-    for grid in grids:
+    for grid in rollout.fakes.grids:
         assert len(torch.unique(grid.flatten(1), dim=0)) == 8, "each writes its own"
-
-
-@pytest.mark.parametrize("kind", ["image", "codes"])
-@pytest.mark.parametrize("most", [2**28, 0], ids=["kept", "decoded anew"])
-def test_real_canvases_are_shown_as_they_decode(small, tiny, tiny_two, kind, most, monkeypatch):
-    """Kept or not, cut or whole, from the same random numbers."""
-    monkeypatch.setattr(reinforce, "KEPT_BYTES", most)
-    two = len(bundles.load(small.bundle).priors) == 2
-    if kind == "image":
-        small = dataclasses.replace(small, bundle=str(tiny_two if two else tiny))
-    game = reinforce.Game(dataclasses.replace(small, discriminator_input=kind), None)
-    for rows in (8, 5):
-        like = [grid[:, : grid.shape[1] * rows // 8] for grid in game.real["train"]]
-        state = game.generator.get_state()
-        found = game.seen_real("train", like)
-        game.generator.set_state(state)
-        index = game.some("train")
-        expected = game.seen([grid[index] for grid in like])
-        torch.testing.assert_close(found, expected, **FLOAT32)
-    assert (game.kept["train"] is not None) == (most > 0)
 
 
 def test_many_epochs_move_the_ratio_and_are_clipped(small):
@@ -378,7 +280,7 @@ def command(config, out, *more):
     words = ["--preset", "small", "--out", str(out), *more]
     for f in dataclasses.fields(Config):
         value = getattr(config, f.name)
-        if value != getattr(reinforce.PRESETS["small"], f.name):
+        if value != getattr(PRESETS["small"], f.name):
             words += [f"--{f.name}", str(value)]
     return words
 
@@ -434,7 +336,7 @@ def test_a_run_is_never_overwritten_nor_resumed_as_another(small, tmp_path):
     train(small, tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match="holds a run: go on with it"):
         train(small, tmp_path / "run", progress=False)
-    with pytest.raises(ValueError, match="other settings .gamma"):
+    with pytest.raises(ValueError, match="asked for something else .gamma: 1.0 then, 0.5 now"):
         train(dataclasses.replace(small, gamma=0.5), tmp_path / "run", progress=False, resume=True)
     with pytest.raises(ValueError, match="no run to resume"):
         train(small, tmp_path / "none", progress=False, resume=True)
@@ -442,7 +344,7 @@ def test_a_run_is_never_overwritten_nor_resumed_as_another(small, tmp_path):
     assert len(again.history) == small.iterations, "it was finished already"
 
 
-def test_two_processes_play_the_game_of_one(tmp_path):
+def test_two_processes_make_the_run_of_one(tmp_path):
     """Without dropout, whose masks are each process's own: the same weights, to rounding."""
     pytest.importorskip("accelerate")
     parts = tiny_parts("codes", 2)
@@ -452,10 +354,18 @@ def test_two_processes_play_the_game_of_one(tmp_path):
         ]
     bundles.save(tmp_path / "plain", **parts)
     config = dataclasses.replace(
-        reinforce.PRESETS["small"], env="RALBundle-v0", bundle=str(tmp_path / "plain"),
-        start="partial", iterations=4, batch=8, group=2, warmup=3, baseline="group", gate_auc=0.0,
+        PRESETS["small"],
+        env="RALBundle-v0",
+        bundle=str(tmp_path / "plain"),
+        start="partial",
+        iterations=4,
+        canvases=8,
+        group=2,
+        discriminator_warmup=3,
+        baseline="group",
+        gate_auc=0.0,
         reward_source="random",
-    )  # fmt: skip
+    )
     one = train(config, tmp_path / "one", progress=False)
     words = command(config, tmp_path / "two")
     two = run(

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from conftest import close
+from conftest import FLOAT32, close
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from agents.training.discriminator import (
-    DiscriminatorTrainer,
+    Adversary,
     DiscriminatorTraining,
+    RealCanvases,
     auc,
     augment,
     hinge_loss,
@@ -19,7 +20,8 @@ from agents.training.discriminator import (
     with_r1,
 )
 from agents.training.processes import Processes
-from ral_env.nets import PatchGAN, PatchGANConfig
+from ral_env import bundle as bundles
+from ral_env.nets import PatchGAN, PatchGANConfig, represent
 
 
 class Linear(nn.Module):
@@ -67,7 +69,7 @@ def test_a_logistic_discriminator_learns_the_log_density_ratio():
     torch.manual_seed(0)
     p, q = torch.tensor([0.4, 0.3, 0.2, 0.1]), torch.tensor([0.1, 0.2, 0.3, 0.4])
     net = PatchGAN(PatchGANConfig(in_channels=4, hidden=8, layers=1))
-    trainer = DiscriminatorTrainer(
+    trainer = Adversary(
         net, DiscriminatorTraining(loss="logistic", learning_rate=1e-2, betas=(0.9, 0.999))
     )
 
@@ -84,7 +86,7 @@ def test_a_logistic_discriminator_learns_the_log_density_ratio():
 def test_updates_make_real_score_above_fake(loss):
     torch.manual_seed(0)
     net = PatchGAN(PatchGANConfig(in_channels=2, hidden=8, layers=2))
-    trainer = DiscriminatorTrainer(net, DiscriminatorTraining(loss=loss, learning_rate=1e-3))
+    trainer = Adversary(net, DiscriminatorTraining(loss=loss, learning_rate=1e-3))
 
     def draw(shift):
         return torch.randn(64, 2, 8, 8) + shift
@@ -126,8 +128,41 @@ def test_augmentation_moves_whole_cells_and_drops_some():
 
 
 def test_a_loss_that_is_not_finite_is_refused_and_changes_nothing():
-    trainer = DiscriminatorTrainer(Linear(), DiscriminatorTraining())
+    trainer = Adversary(Linear(), DiscriminatorTraining())
     bad = torch.full((2, 1, 2, 2), float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         trainer.update(bad, bad)
     assert trainer.net.weight.item() == 1.0
+
+
+@pytest.mark.parametrize("kind", ["image", "codes"])
+@pytest.mark.parametrize("memory", [2**28, 0], ids=["kept", "decoded anew"])
+@pytest.mark.parametrize("name", ["tiny", "tiny_two"])
+def test_real_canvases_are_shown_as_they_decode(request, name, kind, memory):
+    """Kept or not, cut or whole, from the same random numbers; whole ones are decoded once."""
+    bundle = bundles.load(request.getfixturevalue(name))
+    decoded = []
+
+    class Codec:
+        def decode(self, codes):
+            decoded.append(len(codes[0]))
+            return bundle.vqvae.decode(codes)
+
+        def lookup(self, codes):
+            decoded.append(len(codes[0]))
+            return bundle.vqvae.lookup(codes)
+
+    adversary = Adversary(bundle.discriminator, DiscriminatorTraining(), codec=Codec(), input=kind)
+    grids = bundle.layout.as_grids(bundle.split("train"))
+    generator = torch.Generator().manual_seed(0)
+    real = RealCanvases(grids, adversary, generator, memory)
+    for rows in (8, 5, 8, 8):
+        like = [grid[:, : grid.shape[1] * rows // 8] for grid in grids]
+        state = generator.get_state()
+        found = real.sample_inputs(6, like)
+        generator.set_state(state)
+        index = real.sample_indices(6)
+        expected = represent(bundle.vqvae, [grid[index] for grid in like], kind)
+        torch.testing.assert_close(found, expected, **FLOAT32)
+    # One canvas tells how large they are, then all; and the batch that was cut.
+    assert decoded == ([1, len(grids[0]), 6] if memory else [6] * 4)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from agents.training import fit, optimise
-from agents.training.discriminator import DiscriminatorTrainer, DiscriminatorTraining
+from agents.training.discriminator import Adversary, DiscriminatorTraining
 from agents.training.optimise import Training, examples
 from agents.training.processes import Processes
 from pretrain import vqvae
@@ -244,7 +244,7 @@ def plain_discriminator(checkpoint, steps=9):
     torch.manual_seed(1)
     net = PatchGAN(PatchGANConfig(hidden=4, layers=1))
     training = DiscriminatorTraining(learning_rate=1e-2, shift=1, drop=0.1)
-    trainer = DiscriminatorTrainer(net, training, processes)
+    trainer = Adversary(net, training, processes=processes)
     rows = []
     for step in range(3 if steps == 9 else 0):
         losses = trainer.update(processes.shard(real[step]), processes.shard(fake[step]))

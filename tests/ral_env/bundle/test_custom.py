@@ -205,8 +205,8 @@ def test_the_loop_trains_it_and_saves_its_weights(levels, kind, tmp_path):
         env="RALBundle-v0",
         start="partial",
         iterations=2,
-        batch=4,
-        warmup=1,
+        canvases=4,
+        discriminator_warmup=1,
         discriminator_updates=1,
         discriminator_input=kind,
         gate_auc=0.0,
@@ -232,7 +232,7 @@ def test_without_priors_it_can_be_played_but_not_sampled():
     env.step(0)
     with pytest.raises(ValueError, match="0 priors for 1 levels"):
         frames(env)
-    config = reinforce.Config(env="RALBundle-v0", batch=2)
+    config = reinforce.Config(env="RALBundle-v0", canvases=2)
     with pytest.raises(ValueError, match="no priors"):
         reinforce.train(config, bundle=bundle, progress=False)
 

@@ -1,0 +1,170 @@
+"""The life of a run of REINFORCE: its folder and checkpoints, its clock, its bar, its end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from tqdm import tqdm
+
+from agents.evaluation.evaluator import results
+from agents.reinforce.state import Rollout, TrainState
+from agents.training.files import Row
+from agents.training.run_folder import RunFolder
+from agents.training.timings import Timings
+from ral_env.picture import contact_sheet
+
+FREE = ("device", "checkpoint_every")  # what a run that goes on may change
+PICTURES_EVERY = 50  # iterations
+
+
+@dataclass
+class Result:
+    """What a run leaves.
+
+    Args:
+        policies: one a level, top first; their averages, with ``ema``.
+        discriminator: as it is at the end.
+        history: the rows of progress.csv.
+        seconds: that it took, those before it was cut included.
+        interrupted: whether Ctrl-C ended it.
+    """
+
+    policies: list[Any]
+    discriminator: nn.Module
+    history: list[Row]
+    seconds: float
+    interrupted: bool = False
+
+
+class Run:
+    """Everything about a run that is not the algorithm.
+
+    Args:
+        state: what learns; if the run goes on, it takes over its checkpoint's state.
+        out: the run's folder; None writes nothing.
+        resume: whether to go on with the run that is there.
+        clock: what seconds are counted by.
+
+    Raises:
+        ValueError: if there is a run already, none to go on with, or one of other settings.
+    """
+
+    def __init__(
+        self, state: TrainState, out: Path | str | None, resume: bool, clock: Callable[[], float]
+    ):
+        self.state, self.config = state, state.config
+        settings = dataclasses.asdict(self.config)
+        self.folder = RunFolder(
+            out, settings, kind="reinforce", resume=resume, free=FREE, processes=state.processes
+        )
+        fixed = {name: value for name, value in settings.items() if name not in FREE}
+        self.checkpoint = self.folder.checkpoint(fixed, state.parts)
+        self.history: list[Row] = []
+        self.interrupted = False
+        before = 0.0
+        if resume and self.checkpoint and self.checkpoint.exists():
+            stored, of_this_process = self.checkpoint.restore()
+            state.load_state(stored["game"], of_this_process)
+            state.iteration, before = stored["iteration"], stored["seconds"]
+            self.history = stored["history"]
+            if self.folder.writes:
+                self.folder.figures().rewrite(self.history)
+        self.timings = Timings(clock, before)
+        self.seconds = before  # when the present iteration began
+
+    def save(self) -> None:
+        """Write a checkpoint, if the run has a folder."""
+        if self.checkpoint:
+            common, of_this_process = self.state.state()
+            stored = {
+                "game": common,
+                "history": self.history,
+                "iteration": self.state.iteration,
+                "seconds": self._elapsed(),
+            }
+            self.checkpoint.save(stored, of_this_process)
+
+    def _elapsed(self) -> float:
+        """Seconds so far; all processes stop together, so they must agree on it."""
+        return self.state.processes.mean({"seconds": self.timings.elapsed})["seconds"]
+
+    def is_over(self) -> bool:
+        """Whether the iterations are done, or the seconds over. Begins an iteration if not."""
+        if self.state.iteration >= self.config.iterations:
+            return True
+        self.seconds = self._elapsed()
+        self.timings.take()
+        return self.config.seconds is not None and self.seconds >= self.config.seconds
+
+    def rate(self) -> float:
+        """The share of the learning rate that this iteration has."""
+        done = (self.state.iteration + 1) / self.config.iterations
+        if self.config.seconds is not None:
+            done = max(done, self.seconds / self.config.seconds)
+        return 1 - (1 - self.config.final_rate) * done
+
+    def log(self, row: Row, rollout: Rollout) -> None:
+        """Keep an iteration's row and, now and then, a picture of its canvases."""
+        self.history.append(row)
+        if not self.folder.writes:
+            return
+        figures, iteration = self.folder.figures(), self.state.iteration
+        figures.add(row)
+        if iteration == 1 or iteration % PICTURES_EVERY == 0:
+            sheet = contact_sheet(self.state.envs.images(rollout.canvas[:16]))
+            self.folder.picture(
+                f"samples-{iteration:05d}.png", "samples", sheet, figures, iteration
+            )
+
+    @contextmanager
+    def bar(self, shown: bool) -> Iterator[tqdm]:
+        """A progress bar, of seconds where they end the run, else of iterations."""
+        timed = self.config.seconds is not None
+        total = int(self.config.seconds or 0) if timed else self.config.iterations
+        bar = tqdm(
+            total=total,
+            initial=min(int(self.seconds), total) if timed else self.state.iteration,
+            desc="ral",
+            unit="s" if timed else "it",
+            disable=not shown or self.state.processes.rank > 0,
+        )
+        with bar:
+            yield bar
+
+    def show(self, bar: tqdm, row: Row) -> None:
+        """Move the bar on."""
+        timed = self.config.seconds is not None
+        bar.update(min(int(self.seconds), bar.total) - bar.n if timed else 1)
+        bar.set_postfix_str(f"reward {row['reward']:+.3f}, auc {row['auc']:.2f}")
+
+    def finish(self) -> Result:
+        """Write what the run leaves."""
+        state, config = self.state, self.config
+        averages = list(state.averages.cpu())
+        state.adversary.net.cpu()
+        result = Result(
+            averages, state.adversary.net, self.history, self._elapsed(), self.interrupted
+        )
+        if self.folder.writes:
+            figures = {
+                "algo": "reinforce", "env": config.env, "seed": config.seed,
+                "iterations": len(self.history),
+                "canvases": len(self.history) * config.canvases, "seconds": result.seconds,
+                **results(state.bundle, averages, seed=config.seed),
+            }  # fmt: skip
+            adversary = state.adversary
+            self.folder.finish(
+                state.bundle,
+                averages,
+                figures,
+                discriminator=adversary.net,
+                discriminator_input=adversary.input,
+                reward_scale=adversary.normaliser.scale,
+            )
+        return result
