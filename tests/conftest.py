@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 # allowed: 1e-5 of the number, and where its terms cancel, 1e-5 of theirs, which are about 1. A
 # wrong code, row or weight makes a thousand times as much of a difference.
 # What is the same computation twice (another run, a resumed one) is compared exactly.
-FLOAT32 = {"rtol": 1e-5, "atol": 1e-5}  # for torch's and numpy's comparisons
+FLOAT32: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}  # for torch's and numpy's comparisons
 
 
 def close(expected: Any, terms: float = 1.0) -> Any:
