@@ -37,7 +37,6 @@ NAMES = {
     "agents.training.Training": "agents.training.optimise.Training",
     "agents.training.Processes": "agents.training.processes.Processes",
     "agents.training.Checkpoint": "agents.training.checkpoint.Checkpoint",
-    "agents.training.optimise.as_grids": "ral_env.layout.CodeLayout.as_grids",
     "ral_env.nets.SlowPrior": "ral_env.nets.UncachedPrior",
     "ral_env.bundle.custom.SlowPrior": "ral_env.nets.UncachedPrior",
     "benchmarks.demo.Generator": "benchmarks.demo.TemperedPrior",
@@ -56,6 +55,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "sb3": {
         "kl": "kl_coef",
     },
+    "checkpoint": {"game": "train_state"},  # of REINFORCE
     "recipe": {},
     "sample": {"way": "backend"},
 }

@@ -17,6 +17,7 @@ from agents.reinforce.state import Rollout, TrainState
 from agents.training.files import Row
 from agents.training.run_folder import RunFolder
 from agents.training.timings import Timings
+from ral_env import migrations
 from ral_env.picture import contact_sheet
 
 FREE = ("device", "checkpoint_every")  # what a run that goes on may change
@@ -70,7 +71,8 @@ class Run:
         before = 0.0
         if resume and self.checkpoint and self.checkpoint.exists():
             stored, of_this_process = self.checkpoint.restore()
-            state.load_state(stored["game"], of_this_process)
+            stored = migrations.renamed(stored, "checkpoint", str(self.checkpoint.file))
+            state.load_state(stored["train_state"], of_this_process)
             state.iteration, before = stored["iteration"], stored["seconds"]
             self.history = stored["history"]
             if self.folder.writes:
@@ -83,7 +85,7 @@ class Run:
         if self.checkpoint:
             common, of_this_process = self.state.state()
             stored = {
-                "game": common,
+                "train_state": common,
                 "history": self.history,
                 "iteration": self.state.iteration,
                 "seconds": self._elapsed(),

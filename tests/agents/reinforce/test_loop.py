@@ -326,7 +326,7 @@ def test_a_run_killed_without_warning_goes_on_exactly(small, tmp_path):
     rows = [table(tmp_path / name / "progress.csv") for name in ("cut", "whole")]
     assert list(map(untimed, rows[0])) == list(map(untimed, rows[1])) and len(rows[0]) == 30
     states = [
-        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["state"]["game"]
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["state"]["train_state"]
         for name in ("cut", "whole")
     ]
     assert repr(states[0]) == repr(states[1])

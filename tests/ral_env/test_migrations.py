@@ -1,0 +1,149 @@
+"""Every old name is still understood, with a warning that names the new one."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import json
+import shutil
+import sys
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from gymnasium.envs.registration import EnvSpec
+
+import agents.reinforce.__main__ as reinforce_command
+from agents.reinforce import Config, train
+from agents.sb3.train import Config as SB3Config
+from ral_env import bundle as bundles
+from ral_env import migrations
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+CONFIGS = {"reinforce": Config, "sb3": SB3Config}
+
+
+@pytest.fixture
+def old_modules():
+    """Modules are imported once only, and an import is what is to be seen."""
+    kept = {name: sys.modules.pop(name, None) for name in migrations.MODULES}
+    yield
+    for name in migrations.MODULES:
+        sys.modules.pop(name, None)
+    sys.modules.update({name: module for name, module in kept.items() if module is not None})
+
+
+@pytest.mark.parametrize("old", migrations.MODULES)
+def test_an_old_module_is_the_new_one(old, old_modules):
+    new = migrations.MODULES[old]
+    with pytest.warns(FutureWarning, match=f"{old} is called {new} now"):
+        found = importlib.import_module(old)
+    assert found is importlib.import_module(new)
+
+
+@pytest.mark.parametrize("old", migrations.NAMES)
+def test_an_old_name_is_what_the_new_one_is(old):
+    module, _, name = old.rpartition(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        holder = importlib.import_module(module)
+    with pytest.warns(FutureWarning, match=f"{name} is called {migrations.NAMES[old]} now"):
+        found = getattr(holder, name)
+    assert found == migrations.resolve(migrations.NAMES[old])
+
+
+def test_what_never_had_a_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        migrations.old_names("agents.sb3")("Nothing")
+
+
+OLD_FIELDS = [(kind, old) for kind, fields in migrations.FIELDS.items() for old in fields]
+
+
+@pytest.mark.parametrize(("kind", "old"), OLD_FIELDS)
+def test_an_old_field_is_read_as_the_new_one(kind, old):
+    new = migrations.FIELDS[kind][old]
+    stored: dict = {}
+    *path, name = old.split(".")
+    inner = stored
+    for step in path:
+        inner = inner.setdefault(step, {})
+    inner[name] = 7
+    with pytest.warns(FutureWarning, match=f"{old} is called {new} now .a file"):
+        found = migrations.renamed(stored, kind, "a file")
+    for step in path:
+        found = found[step]
+    assert found == {new.rpartition(".")[2]: 7}
+    if kind in CONFIGS:
+        assert new.partition(".")[0] in {f.name for f in dataclasses.fields(CONFIGS[kind])}
+
+
+@pytest.mark.parametrize("words", [["--{}", "7"], ["--{}=7"]])
+@pytest.mark.parametrize(("kind", "old"), OLD_FIELDS)
+def test_an_old_option_is_taken_for_the_new_one(kind, old, words):
+    new = migrations.FIELDS[kind][old]
+    for spelt in {old, old.replace("_", "-")}:
+        with pytest.warns(FutureWarning, match=f"is called --{new} now"):
+            found = migrations.options([word.format(spelt) for word in words], kind)
+        assert found == [word.format(new) for word in words]
+        assert migrations.options(["--env", "x"], kind) == ["--env", "x"], "others stay"
+
+
+def test_the_command_of_an_earlier_version_runs(tmp_path, tiny_codes, capsys):
+    with pytest.warns(FutureWarning) as told:
+        reinforce_command.main(
+            ["--env", "RALBundle-v0", "--bundle", str(tiny_codes), "--preset", "small",
+             "--batch", "4", "--warmup", "1", "--kl_weight", "0.1", "--entropy-weight=0.01",
+             "--mle_weight", "0", "--iterations", "1", "--out", str(tmp_path / "run")]
+        )  # fmt: skip
+    old = {"batch", "warmup", "kl_weight", "entropy_weight", "mle_weight"}
+    assert {str(w.message).split(" ")[0][2:] for w in told} == old
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["canvases"], config["discriminator_warmup"]) == (4, 1)
+    assert (config["kl_loss_coef"], config["ent_coef"], config["mle_coef"]) == (0.1, 0.01, 0.0)
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+    """Its config, its checkpoint and its rows have the old names."""
+    for name in ("run-reinforce", "bundle-format-3"):
+        shutil.copytree(FIXTURES / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    before = list(csv.DictReader(Path("run-reinforce/progress.csv").read_text().splitlines()))
+    stored = json.loads(Path("run-reinforce/config.json").read_text())
+    assert "kl_weight" in stored
+    with pytest.warns(FutureWarning):
+        today = migrations.renamed(stored, "reinforce", "the fixture")
+    config = Config(
+        **today
+        | {
+            "betas": tuple(today["betas"]),
+            "discriminator": dataclasses.replace(
+                Config().discriminator, **today["discriminator"]
+                | {"betas": tuple(today["discriminator"]["betas"])},
+            ),
+        }
+    )  # fmt: skip
+    other = dataclasses.replace(config, kl_loss_coef=0.5)
+    with pytest.warns(FutureWarning), pytest.raises(ValueError, match="kl_loss_coef: 0.05 then"):
+        train(other, "run-reinforce", progress=False, resume=True)
+    with pytest.warns(FutureWarning) as told:
+        result = train(config, "run-reinforce", progress=False, resume=True)
+    assert any("kl_weight is called kl_loss_coef now" in str(w.message) for w in told)
+    assert [row["iteration"] for row in result.history] == [1, 2, 3, 4]
+    rows = list(csv.DictReader(Path("run-reinforce/progress.csv").read_text().splitlines()))
+    assert rows[:2] == before and len(rows) == 4
+    assert "kl_loss_coef" in json.loads(Path("run-reinforce/config.json").read_text())
+    assert len(bundles.load("run-reinforce/bundle").priors) == 1
+
+
+@pytest.mark.parametrize("name", json.loads((FIXTURES / "specs.json").read_text()))
+def test_an_environment_of_a_stored_spec_is_made(name, old_modules):
+    spec = EnvSpec.from_json(json.dumps(json.loads((FIXTURES / "specs.json").read_text())[name]))
+    assert spec.entry_point == "ral_env.env:LatentCanvasEnv"
+    with pytest.warns(FutureWarning, match="ral_env.env is called ral_env.envs.single now"):
+        env = gym.make(spec)
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    env.close()
