@@ -140,7 +140,7 @@ class RunFolder:
                 f"{'; '.join(other[:5])}): ask for the same to go on with it, choose another "
                 f"folder with {option}, or remove it"
             )
-        if stored is None or {k: stored.get(k) for k in self.config} != self.config:
+        if stored is None or self._raw() != {**self._raw(), **self.config}:
             self.path().mkdir(parents=True, exist_ok=True)
             text = json.dumps({**self.config, **(notes or {})}, indent=2)
             write_whole(self.path("config.json"), lambda fresh: fresh.write_text(text + "\n"))
@@ -150,13 +150,17 @@ class RunFolder:
         assert self.folder is not None
         return self.folder / name
 
+    def _raw(self) -> Any:
+        """What config.json holds."""
+        return json.loads(self.path("config.json").read_text())
+
     def _stored(self) -> dict[str, Any] | None:
         """The config of the run that is there, under the names of today."""
         file = self.path("config.json")
         if not file.exists():
             return None
         try:
-            return migrations.renamed(json.loads(file.read_text()), self.kind, str(file))
+            return migrations.renamed(self._raw(), self.kind, str(file))
         except (ValueError, AttributeError) as error:
             raise ValueError(
                 f"{file} is no config of a run ({error}): choose another folder, or remove it"
