@@ -4,7 +4,7 @@
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: test test-portable demo lint format clean
+.PHONY: test test-portable demo lint format wheel clean
 
 test: lint
 	$(PYTEST)
@@ -40,6 +40,17 @@ format: .venv/installed
 	exit 1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pretrain,dev]'
 	touch $@
+
+# Built, installed in a clean environment, and used there, away from the checkout.
+wheel: .venv/installed
+	rm -rf dist
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(BIN)/python -m venv dist/clean
+	dist/clean/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd dist && clean/bin/ral --version && clean/bin/ral envs && \
+	  clean/bin/ral sample --env RALFaces32-v0 --count 4 --out sample && \
+	  clean/bin/ral train --env RALFaces32-v0 --preset small --iterations 2 --out run && \
+	  clean/bin/python -c "import gymnasium as gym; gym.make('ral_env:RALFaces32-v0', bundle='run/bundle').reset()"
 
 clean:
 	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis

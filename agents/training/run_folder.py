@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from torch import nn
 from agents.training.checkpoint import Checkpoint
 from agents.training.files import Row, write_rows, write_whole
 from agents.training.processes import Processes
+from ral_env import __version__, migrations
 from ral_env import bundle as bundles
-from ral_env import migrations
 
 
 class Figures:
@@ -229,7 +228,7 @@ class RunFolder:
         for figures in self._figures.values():
             figures.close()
         results = dict(results) | {
-            "dataset": bundle.dataset, "ral-env": version("ral-env"), "torch": version("torch"),
+            "dataset": bundle.dataset, "ral-env": __version__, "torch": str(torch.__version__),
         }  # fmt: skip
         write_rows(self.path("metrics.csv"), [results])
         if not bundles.storable(bundle):
