@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist workst
 .PHONY: test test-portable demo lint format wheel clean
 
 test: lint
-	$(PYTEST)
+	$(PYTEST) --cov
 
 # Once more as on older processors, which add numbers in other orders and so round otherwise.
 test-portable: test

@@ -17,8 +17,25 @@ import torch
 
 from agents.reinforce.config import PRESETS, Config
 from agents.reinforce.loop import train
+from agents.training.command import add_config, make_config
 from ral_env import migrations
 
+# Every field of Config is in one group of the help.
+GROUPS = {
+    "what is trained, and on which rewards": (
+        "env", "bundle", "levels", "start", "reward", "reward_source", "gamma",
+    ),
+    "where it runs": ("device", "seed", "checkpoint_every", "step_by_step"),
+    "how long": ("iterations", "seconds", "canvases", "group"),
+    "how the policy learns": (
+        "learning_rate", "final_rate", "betas", "baseline", "standardise", "kl_loss_coef",
+        "ent_coef", "mle_coef", "epochs", "clip", "ema", "gate_auc",
+    ),
+    "how the discriminator learns": (
+        "discriminator_warmup", "discriminator_updates", "fake_pool", "discriminator_input",
+        "discriminator_net", "normaliser", "discriminator",
+    ),
+}  # fmt: skip
 SHORT = {"--loss": "--discriminator.loss", "--level": "--levels"}
 
 
@@ -39,19 +56,20 @@ def main(argv: list[str] | None = None) -> int:
     argv = [_spelling(word) for word in argv[argv[:1] == ["--"] :]]  # torchrun passes it on
     argv = migrations.options(argv, "reinforce")
     parser = ArgumentParser(prog="ral train", description=main.__doc__)
-    parser.add_argument(
+    run = parser.add_argument_group("the run")
+    run.add_argument(
         "--preset", choices=list(PRESETS), default="paper", help="Settings to start from."
     )
-    parser.add_argument(
+    run.add_argument(
         "--out",
-        default=None,
-        help="Folder for everything that is written (default: runs/ENV-reinforce-SEED).",
+        type=str | None,
+        help="Folder for everything that is written; runs/ENV-reinforce-SEED if not given.",
     )
-    parser.add_argument("--resume", action="store_true", help="Go on with the run in --out.")
-    parser.add_argument(
+    run.add_argument("--resume", action="store_true", help="Go on with the run in --out.")
+    run.add_argument(
         "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
     )
-    parser.add_class_arguments(Config)
+    add_config(parser, Config, GROUPS)
     # The preset is read first: its values are the defaults of all other arguments.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=list(PRESETS), default="paper")
@@ -59,8 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.set_defaults(dataclasses.asdict(preset))
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    chosen = parser.instantiate(arguments)
-    config = Config(**{f.name: chosen[f.name] for f in dataclasses.fields(Config)})
+    config = make_config(parser, arguments, Config)
     out = arguments.out or f"runs/{config.env}-reinforce-{config.seed}"
     result = train(config, out, resume=arguments.resume)
     word = "interrupted" if result.interrupted else "finished"
