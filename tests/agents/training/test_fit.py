@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from conftest import FLOAT32, close
 
-from agents.training.fit import fit_prior, mean_nll
+from agents.training.fit import fit_prior, fit_priors, mean_nll
 from agents.training.optimise import Training, average_into
 from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN, PixelCNNConfig
@@ -79,3 +79,35 @@ def test_average_into_by_hand():
     for name, value in a.state_dict().items():
         expected = 0.9 * before[name] + 0.1 * b.state_dict()[name]
         torch.testing.assert_close(value, expected, **FLOAT32)
+
+
+def test_priors_are_fitted_level_by_level_as_each_would_be_alone():
+    """The same nets from the same seed, each given the real codes above."""
+    generator = torch.Generator().manual_seed(0)
+    train = [torch.randint(4, (40, side, side), generator=generator) for side in (2, 4)]
+    validation = [grid[:10] for grid in train]
+    configs = [
+        PixelCNNConfig((2, 2), 4, 4, 4, 1, output_layers=0),
+        PixelCNNConfig(
+            (4, 4), 4, 4, 4, 1, output_layers=0, condition_layers=1, condition_grid=(2, 2)
+        ),
+    ]
+    training = Training(steps=6, batch=8)
+    labels = []
+
+    def options(level, fitted):
+        labels.append((level, len(fitted)))
+        return {}
+
+    fitted, curves = fit_priors(configs, train, validation, [training] * 2, seed=5, options=options)
+    assert labels == [(0, 0), (1, 1)]
+    for level, config in enumerate(configs):
+        torch.manual_seed(5)
+        alone = PixelCNN(config)
+        above = (train[level - 1], validation[level - 1]) if level else None
+        rows = fit_prior(alone, train[level], validation[level], training, above, seed=5)
+        assert [r["validation_nats_per_code"] for r in rows] == [
+            r["validation_nats_per_code"] for r in curves[level]
+        ]
+        for a, b in zip(alone.parameters(), fitted[level].parameters(), strict=True):
+            assert torch.equal(a, b)
