@@ -20,8 +20,8 @@ import torch
 
 from agents import reinforce
 from benchmarks.demo import load_bundle
-from benchmarks.plots import markdown_table
 from ral_env import StandInWarning
+from ral_env.tables import markdown_table
 
 # environment: an episode's reset, decoding and scores; scoring: for the normaliser and the AUC.
 PARTS = ("sampling", "environment", "discriminator", "scoring", "learning")

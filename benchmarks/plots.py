@@ -1,4 +1,4 @@
-"""Pictures as PNG files, and tables as markdown. Images are uint8 (N, 3, H, W), RGB.
+"""Pictures as PNG files. Images are uint8 (N, 3, H, W), RGB.
 
 Image grids are put together pixel by pixel (nearest neighbour, whole scales), so that nothing is
 smoothed over. Bad shapes and dtypes are a ``ValueError``; missing folders are made.
@@ -60,7 +60,7 @@ def completions(
     path: str | Path,
     scale: int = 4,
 ) -> None:
-    """One example a line: the original, what was kept of it, and its completions.
+    """One example a line: the original, the rows of it that were given, and its completions.
 
     originals and masked (N, 3, H, W); each of ``completions`` too: one draw for all N examples.
     """
@@ -75,6 +75,13 @@ def completions(
 def learning_curves(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: str | Path
 ) -> None:
+    """Save :func:`curves_figure` as a PNG file."""
+    figure = curves_figure(rows, columns)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def curves_figure(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Figure:
     """One small panel per column, one line per ``row["label"]``, in the order given.
 
     Across: "seconds" if all rows have it, else "iteration". Rows may lack a column, or hold None
@@ -92,8 +99,8 @@ def learning_curves(
     panels = figure.subplots(high, wide, squeeze=False).flat
     for column, panel in zip(columns, panels, strict=False):
         for i, label in enumerate(labels):
-            own = [row for row in rows if row.get("label", "") == label]
-            points = [(row[across], row[column]) for row in own if _is_number(row.get(column))]
+            labelled = [row for row in rows if row.get("label", "") == label]
+            points = [(r[across], r[column]) for r in labelled if _is_number(r.get(column))]
             panel.plot(*zip(*points, strict=True) if points else ((), ()), color=f"C{i}", lw=1.2)
         panel.set_title(column, fontsize=10)
         panel.set_xlabel(across, fontsize=8)
@@ -106,34 +113,7 @@ def learning_curves(
         figure.legend(
             figure.axes[0].lines, labels, loc="outside lower center", ncols=4, fontsize=8
         ).set_frame_on(False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Aligned markdown, fit for plain printing too: the first column left, the others right.
-
-    Floats get three decimals (give strings for others), a missing value or None is blank.
-    """
-    lines = [list(columns), *([_cell(row.get(column)) for column in columns] for row in rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        sides = [
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(sides)} |"
-
-    rule = [("-" * (width - 1) + ":") if i else "-" * width for i, width in enumerate(widths)]
-    return "\n".join([line(lines[0]), line(rule), *map(line, lines[1:])])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+    return figure
 
 
 def _is_number(value: Any) -> bool:

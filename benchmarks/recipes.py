@@ -1,4 +1,4 @@
-"""Which settings of the RAL loop are worth their time, judged where the truth is known.
+"""Which settings of the RAL loop are worth their time, measured where the truth is known.
 
     ral bench recipes                                  # all variants, one seed: the search
     ral bench recipes --variants small,steady --seeds 1,2,3 --bundles PATH1,PATH2   # the report
@@ -25,12 +25,14 @@ import torch
 
 from agents import reinforce
 from agents.evaluation import metrics
+from agents.evaluation.evaluator import HEADINGS, Evaluator, TemperedPrior
 from agents.training.discriminator import DiscriminatorTraining
 from agents.training.files import write_whole
 from benchmarks import demo
-from benchmarks.plots import markdown_table
 from ral_env import bundle as bundles
+from ral_env import migrations
 from ral_env.nets import PatchGANConfig
+from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS
 
 # Each variant: what differs from the preset `small`.
@@ -76,18 +78,29 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+# Columns of the printed table, in its order, and their digits. Those that end in "minus_mle" are
+# differences from continued MLE at the same entropy.
+DIGITS = {
+    "reverse_kl_minus_mle": 2, "forward_nll_minus_mle": 2, "fd_minus_mle": 3, "reverse_kl": 1,
+    "forward_nll": 1, "fd": 2, "entropy": 1, "recall": 3, "auc": 2, "iterations": 0,
+}  # fmt: skip
+TITLES = HEADINGS | {
+    f"{name}_minus_mle": f"{HEADINGS[name]} - MLE" for name in ("reverse_kl", "forward_nll", "fd")
+}
+
+
 def config_of(changes: dict[str, Any], **more: Any) -> reinforce.Config:
     """The preset ``small`` with these changes; ``discriminator.NAME`` reaches into its training."""
     small = reinforce.PRESETS["small"]
     inner = {k.partition(".")[2]: v for k, v in changes.items() if "." in k}
     outer = {k: v for k, v in changes.items() if "." not in k}
-    judge: DiscriminatorTraining = dataclasses.replace(small.discriminator, **inner)
-    return dataclasses.replace(small, **(outer | {"discriminator": judge} | more))
+    discriminator: DiscriminatorTraining = dataclasses.replace(small.discriminator, **inner)
+    return dataclasses.replace(small, **(outer | {"discriminator": discriminator} | more))
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A variant to be trained, and where continued MLE's weights are kept."""
+    """A variant to be trained, and the folder that holds the weights of continued MLE."""
 
     variant: str
     env: str
@@ -98,10 +111,12 @@ class Job:
 
     @property
     def key(self) -> tuple[str, ...]:
+        """What tells this job's row from others."""
         return self.variant, self.bundle, str(self.seed), f"{self.seconds:g}"
 
     @property
     def control(self) -> Path:
+        """Where the weights of continued MLE are: one file for all variants."""
         return self.folder / f"mle-{Path(self.bundle).name}-{self.seed}-{self.seconds:g}.pt"
 
 
@@ -113,22 +128,20 @@ def _own_core() -> None:
 
 
 def train_control(job: Job) -> None:
-    """Give maximum likelihood as much time, and keep its weights."""
+    """Give maximum likelihood as much time, and save its weights."""
     _own_core()
     arm = demo.Arm(demo.CONTINUED, job.env, job.seconds, job.seed, bundle=job.bundle)
-    weights, _, _ = demo.train_arm(arm)
-    tensors = [{name: torch.from_numpy(v) for name, v in state.items()} for state in weights]
-    write_whole(job.control, lambda file: torch.save(tensors, file))
+    weights = [
+        {name: torch.from_numpy(v) for name, v in state.items()}
+        for state in demo.train_arm(arm).weights
+    ]
+    write_whole(job.control, lambda file: torch.save(weights, file))
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Train a variant and judge it; and continued MLE, cooled to as much entropy, beside it."""
+    """Train a variant: its row, with differences from continued MLE at the same entropy."""
     _own_core()
     bundle = bundles.load(job.bundle)
-    judge = demo.Judge(bundle, job.seed)
-    continued = copy.deepcopy(list(bundle.priors))
-    for prior, state in zip(continued, torch.load(job.control), strict=True):
-        prior.load_state_dict(state)
     config = config_of(
         VARIANTS[job.variant], env=job.env, bundle=job.bundle, seed=job.seed,
         seconds=job.seconds, iterations=10**9,
@@ -136,33 +149,34 @@ def measure(job: Job) -> dict[str, Any]:
     result = reinforce.train(config, progress=False)
     if not result.history:
         raise ValueError(f"seconds={job.seconds} were over before the first policy update")
-    ral = demo.TemperedPrior(result.policies)
-    temperature = metrics.matching_temperature(
-        lambda t: demo.TemperedPrior(continued, t).entropy(1000, job.seed),
-        ral.entropy(1000, job.seed),
-        low=0.3,
-        high=2.0,
+    evaluator = Evaluator(bundle, demo.BATCH_SIZES)
+    policy, continued = TemperedPrior(result.policies), copy.deepcopy(list(bundle.priors))
+    for prior, state in zip(continued, torch.load(job.control), strict=True):
+        prior.load_state_dict(state)
+    control = demo.cooled(evaluator, TemperedPrior(continued), policy, job.seed)
+    found, beside = (
+        evaluator.evaluate_prior(prior, demo.SAMPLES, job.seed + 1000)
+        for prior in (policy, control)
     )
-    row = judge.measure("variant", ral)
-    cooled = judge.measure("control", demo.TemperedPrior(continued, temperature))
-    distance, low, high = judge.against("control", "variant")
-    names = [name for name in ("reverse KL", "forward NLL") if name in row]
+    row, mle = found.figures, beside.figures
+    distance, low, high = evaluator.fd_difference(found, beside)
+    names = [name for name in ("reverse_kl", "forward_nll") if name in row]
     return {
         "variant": job.variant,
         "bundle": job.bundle,
         "seed": job.seed,
-        "given": f"{job.seconds:g}",
+        "seconds": f"{job.seconds:g}",
         "iterations": len(result.history),
         "auc": result.history[-1]["auc"],
         "entropy": row["entropy"],
-        "FD": row["FD"],
+        "fd": row["fd"],
         "recall": row["recall"],
         **{name: row[name] for name in names},
-        **{f"{name} - MLE": row[name] - cooled[name] for name in names},
-        "FD - MLE": distance,
-        "FD low": low,
-        "FD high": high,
-        "temperature of MLE": temperature,
+        **{f"{name}_minus_mle": row[name] - mle[name] for name in names},
+        "fd_minus_mle": distance,
+        "fd_minus_mle_low": low,
+        "fd_minus_mle_high": high,
+        "mle_temperature": control.temperature,
     }
 
 
@@ -178,13 +192,13 @@ def command(
     """Train variants of the RAL loop and compare each with as much more maximum likelihood.
 
     Args:
-        env: an id whose bundle has a feature net, best one with an oracle.
-        bundles: names or paths, each one data seed; the id's own if not given.
-        variants: names; all if not given.
-        seeds: of training.
-        seconds: given to each arm.
-        jobs: arms side by side, each on one core.
-        out: a CSV that rows are added to as they come; what is there already is not done again.
+        env: Id of an environment whose bundle has a feature net, and best an oracle.
+        bundles: Names or paths of bundles, one for each training set; the id's own if not given.
+        variants: Names of variants; all if not given.
+        seeds: Seeds of the training; every variant is trained once with each.
+        seconds: Processor time of each training.
+        jobs: Number of trainings that run side by side, each on one core.
+        out: CSV file that rows are added to as they come; what it holds is not done again.
     """
     names = list(variants) or list(VARIANTS)
     if unknown := set(names) - set(VARIANTS):
@@ -193,7 +207,7 @@ def command(
     file = Path(out)
     todo = [Job(v, env, b, s, seconds, file.parent) for b in places for s in seeds for v in names]
     file.parent.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
+    rows = read(file)
     done = set(map(_key, rows))
     left = [job for job in todo if job.key not in done]
     controls = {job.control: job for job in left if not job.control.exists()}
@@ -211,36 +225,42 @@ def command(
     print("\n" + table([row for row in rows if _key(row) in wanted]))
 
 
+def read(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file of results; none if it is not there."""
+    if not file.exists():
+        return []
+    rows = csv.DictReader(file.read_text().splitlines())
+    return [migrations.columns(row, str(file)) for row in rows]
+
+
 def _key(row: dict[str, str]) -> tuple[str, ...]:
     """A row's :attr:`Job.key`."""
-    return row["variant"], row["bundle"], row["seed"], row["given"]
+    return row["variant"], row["bundle"], row["seed"], row["seconds"]
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:
     """A line a variant: means over its runs, with 95 % Student-t intervals where there are more."""
-    shown = []
+    lines = []
     for name in dict.fromkeys(row["variant"] for row in rows):
-        same = [row for row in rows if row["variant"] == name]
-        line = {"variant": name, "runs": str(len(same))}
-        for column, digits in {
-            "reverse KL - MLE": 2, "forward NLL - MLE": 2, "FD - MLE": 3, "reverse KL": 1,
-            "forward NLL": 1, "FD": 2, "entropy": 1, "recall": 3, "auc": 2, "iterations": 0,
-        }.items():  # fmt: skip
-            if column not in same[0]:
+        runs = [row for row in rows if row["variant"] == name]
+        line = {"variant": name, "runs": str(len(runs))}
+        for column, digits in DIGITS.items():
+            if column not in runs[0]:
                 continue  # without an oracle there is no reverse KL
-            values = [float(row[column]) for row in same]
-            sign = "+" if "MLE" in column else ""
+            values = [float(row[column]) for row in runs]
+            sign = "+" if column.endswith("_minus_mle") else ""
             if len(values) > 1 and sign:
                 mean, half = metrics.interval(values)
                 line[column] = f"{mean:+.{digits}f} ± {half:.{digits}f}"
             else:
                 line[column] = f"{sum(values) / len(values):{sign}.{digits}f}"
-        shown.append(line)
-    shown.sort(key=lambda line: float(list(line.values())[2].split()[0]))
-    return markdown_table(shown, list(shown[0]))
+        lines.append(line)
+    lines.sort(key=lambda line: float(list(line.values())[2].split()[0]))  # the best first
+    return markdown_table(lines, list(lines[0]), TITLES)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Parse the arguments of ``ral bench recipes`` and run it."""
     from jsonargparse import auto_cli
 
     auto_cli(command, args=argv, prog="ral bench recipes", as_positional=False)

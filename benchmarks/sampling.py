@@ -43,11 +43,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from benchmarks.plots import markdown_table
 from ral_env import bundle
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint
 from ral_env.nets.cache import Cache, gumbel
 from ral_env.nets.graph import PRECISIONS, GraphSampler
+from ral_env.tables import markdown_table
 
 
 def _net(grid: int, hidden: int, layers: int, **more: Any) -> PixelCNNConfig:

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 import ral_env
-from benchmarks.plots import markdown_table
 from ral_env import bundle
+from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS
 
 

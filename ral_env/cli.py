@@ -28,8 +28,8 @@ COMMANDS = {
     "film": ("ral_env.film:main", "watch a prior paint an image: an animated GIF"),
     "bench": ("benchmarks.bench:main", "measure: speed, memory"),
     "evaluate": (
-        "agents.evaluation.evaluator:main",
-        "judge bundles' priors: distance, likelihood, diversity",
+        "agents.evaluation.__main__:main",
+        "compare priors of bundles: distance, likelihood, diversity",
     ),
     "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }

@@ -39,7 +39,7 @@ NAMES = {
     "agents.training.Checkpoint": "agents.training.checkpoint.Checkpoint",
     "ral_env.nets.SlowPrior": "ral_env.nets.UncachedPrior",
     "ral_env.bundle.custom.SlowPrior": "ral_env.nets.UncachedPrior",
-    "benchmarks.demo.Generator": "benchmarks.demo.TemperedPrior",
+    "benchmarks.demo.Generator": "agents.evaluation.evaluator.TemperedPrior",
 }
 
 # Fields, by what holds them: options of its command, its config.json, the settings in its
@@ -61,7 +61,24 @@ FIELDS: dict[str, dict[str, str]] = {
 }
 
 # Columns of CSV files and keys of JSON results.
-COLUMNS: dict[str, str] = {}
+COLUMNS: dict[str, str] = {
+    "test_nats": "forward_nll",
+    "prior_test_nats": "prior_forward_nll",
+    "FD": "fd",
+    "FD - control": "fd_minus_control",
+    "FD - MLE": "fd_minus_mle",
+    "FD low": "fd_minus_mle_low",
+    "FD high": "fd_minus_mle_high",
+    "forward NLL": "forward_nll",
+    "forward NLL - MLE": "forward_nll_minus_mle",
+    "NLL_oracle": "nll_oracle",
+    "oracle entropy": "oracle_entropy",
+    "reverse KL": "reverse_kl",
+    "reverse KL - MLE": "reverse_kl_minus_mle",
+    "forward KL": "forward_kl",
+    "temperature of MLE": "mle_temperature",
+    "given": "seconds",
+}
 
 
 def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
@@ -82,6 +99,19 @@ def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
             holder[new.rpartition(".")[2]] = holder.pop(name)
             _warn(old, new, where)
     return found
+
+
+def columns(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A row of a stored table, of a CSV or a JSON file, under the names of today.
+
+    Args:
+        row: its cells by column.
+        where: what it comes from, for the warning.
+    """
+    for name in row:
+        if name in COLUMNS:
+            _warn(name, COLUMNS[name], where)
+    return {COLUMNS.get(name, name): cell for name, cell in row.items()}
 
 
 def options(arguments: Sequence[str], kind: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""What a policy writes, measured."""
+"""What a policy writes, measured: ``metrics`` are pure functions, ``evaluator`` takes them all."""

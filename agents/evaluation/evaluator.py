@@ -1,101 +1,195 @@
-"""What a policy writes, judged by what has not learnt: the last row of a run, and ``ral evaluate``.
+"""The evaluator: a prior, or canvases that anyone has written, measured against held-out codes.
 
+The last row of a run, ``ral evaluate``, the demo and the benchmarks all take their figures here.
 A measure of quality never stands alone: precision rises and the reverse KL falls as modes are
 lost, which recall, diversity, entropy, the forward NLL and the Fréchet distance show.
+
+=============== ===================================================================================
+figure          what it is (nats are per canvas)
+=============== ===================================================================================
+``score``       Mean normalised score by the bundle's discriminator; real is high. That was trained
+                against the MLE prior, and may like what is nothing like it.
+``diversity``   Share of pairs of canvases that differ in a cell, the mean over cells, 0 to 1.
+``fd``          Fréchet distance to held-out real codes, both decoded, in the feature net's space.
+``precision``   Share of canvases that are as near to real ones as those are to each other.
+``recall``      Share of real ones that are as near to canvases as those are to each other.
+``nll_oracle``  Mean of -log oracle(canvas), nats (paper Eq. 7).
+``forward_nll`` Mean of -log G(held-out codes), nats.
+``entropy``     Mean of -log G(its own samples), nats.
+``reverse_kl``  KL(G || oracle) = nll_oracle - entropy, nats.
+``forward_kl``  KL(oracle || G) = forward_nll - the oracle's entropy, nats.
+=============== ===================================================================================
+
+The first six are told of any canvases, the last four of a prior G alone; ``fd``, ``precision`` and
+``recall`` where the bundle has a feature net, ``nll_oracle`` and both KLs where it has an oracle.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from agents.evaluation import metrics
+from agents.training.files import Row
 from ral_env import bundle as bundles
 from ral_env.nets import joint, represent
+from ral_env.nets.protocol import Prior
+from ral_env.ranges import check_ranges
 from ral_env.reward import normalise, single
-from ral_env.tasks import TASKS
 
-Row = dict[str, float]
+# What stands above a figure's column in a printed table.
+HEADINGS = {
+    "fd": "FD",
+    "fd_minus_control": "FD - control",
+    "forward_nll": "forward NLL",
+    "nll_oracle": "NLL_oracle",
+    "reverse_kl": "reverse KL",
+    "forward_kl": "forward KL",
+    "oracle_entropy": "oracle entropy",
+}
 
 
-def diversity(grids: Sequence[Tensor]) -> float:
-    """Share of cells in which two canvases differ, the mean over neighbours in the batch."""
-    codes = torch.cat([grid.flatten(1) for grid in grids], 1)
-    return (codes != codes.roll(1, 0)).float().mean().item()
+@dataclass(frozen=True)
+class TemperedPrior:
+    """Priors, one a level and the coarsest first, with the temperature that they are sampled at."""
+
+    priors: Sequence[Prior]
+    temperature: float = 1.0
+
+    def log_prob(self, grids: Sequence[Tensor]) -> Tensor:
+        """log G of whole canvases, int64 (N, h, w) a level, at this temperature: nats (N,)."""
+        return joint.total_log_prob(self.priors, grids, self.temperature)
 
 
-class Judge:
-    """Holds a bundle's held-out codes, and judges what others write against them.
+@dataclass(frozen=True)
+class BatchSizes:
+    """Canvases that pass a net together. Sums of float32 depend on it in their last digits.
 
     Args:
-        bundle: its test codes, discriminator, feature net and oracle are used, where it has them.
+        sample: Number of canvases that are sampled together; the noise of each depends on it.
+        decode: Number of canvases that are decoded, and scored, together.
+        features: Number of images that the feature net sees together.
     """
 
-    def __init__(self, bundle: bundles.Bundle):
+    sample: int = 250
+    decode: int = 50
+    features: int = 50
+
+    def __post_init__(self) -> None:
+        check_ranges(self, sample="[1, inf)", decode="[1, inf)", features="[1, inf)")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of some canvases, and the features (N, F) of their images where there are any."""
+
+    figures: Row
+    features: Tensor | None
+
+
+class Evaluator:
+    """Holds a bundle's held-out codes, and measures priors and canvases against them.
+
+    Args:
+        bundle: Its test codes, discriminator, feature net and oracle are used, where it has them.
+        batches: Canvases that pass a net together.
+    """
+
+    def __init__(self, bundle: bundles.Bundle, batches: BatchSizes | None = None):
         self.bundle = bundle
-        self.test = bundle.layout.as_grids(bundle.split("test"))
-        self.real = None if bundle.features is None else self._features(self.test)
+        self.batches = batches or BatchSizes()
+        self.held_out = bundle.layout.as_grids(bundle.split("test"))
+
+    @cached_property
+    def held_out_features(self) -> Tensor | None:
+        """Features of held-out real codes, decoded, (N, F); None without a feature net."""
+        return self.features(self.held_out)
+
+    @cached_property
+    def oracle_entropy(self) -> float:
+        """Mean of -log oracle(held-out codes), nats per canvas; the bundle must have an oracle."""
+        return _mean_nll(TemperedPrior(self.bundle.oracles), self.held_out)
+
+    def evaluate_prior(self, prior: TemperedPrior, count: int = 1000, seed: int = 0) -> Evaluation:
+        """All figures of a prior, from ``count`` samples that depend on ``seed`` alone."""
+        grids = self.sample(prior, count, seed)
+        row = {
+            "forward_nll": _mean_nll(prior, self.held_out),
+            "entropy": _mean_nll(prior, grids),
+        }
+        found = self.evaluate_canvases(grids)
+        row |= found.figures
+        if self.bundle.oracles:
+            row["reverse_kl"] = row["nll_oracle"] - row["entropy"]
+            row["forward_kl"] = row["forward_nll"] - self.oracle_entropy
+        return Evaluation(row, found.features)
 
     @torch.no_grad()
-    def written(self, grids: Sequence[Tensor]) -> Row:
-        """Of codes (N, h, w) a level, whoever wrote them.
-
-        Returns:
-            ``score``, the mean normalised score by the bundle's own discriminator (real is high; it
-            was trained against the MLE prior, and may like what is nothing like it); ``diversity``;
-            with a feature net ``fd``, the Fréchet distance to held-out real codes, both decoded,
-            ``precision`` and ``recall``; with an oracle ``nll_oracle``, nats a canvas.
-        """
+    def evaluate_canvases(self, grids: Sequence[Tensor]) -> Evaluation:
+        """The figures of codes, int64 (N, h, w) a level, whoever has written them."""
         bundle = self.bundle
         scores = [
-            single(normalise(bundle.discriminator(shown), bundle.reward_scale))
-            for shown in self._shown(grids, bundle.discriminator_input)
+            single(
+                normalise(
+                    bundle.discriminator(represent(bundle.vqvae, part, bundle.discriminator_input)),
+                    bundle.reward_scale,
+                )
+            )
+            for part in _split(grids, self.batches.decode)
         ]
-        row = {"score": torch.cat(scores).mean().item(), "diversity": diversity(grids)}
-        if self.real is not None:
-            features = self._features(grids)
-            row["fd"] = metrics.frechet_distance(self.real, features)
-            if min(len(self.real), len(features)) > 3:  # neighbours that they are counted by
-                precision, recall = metrics.precision_recall(self.real, features)
-                row |= {"precision": precision, "recall": recall}
+        row = {
+            "score": torch.cat(scores).mean().item(),
+            "diversity": metrics.diversity(bundle.layout.flatten(grids)),
+        }
+        features, real = self.features(grids), self.held_out_features
+        if features is not None and real is not None:
+            row["fd"] = metrics.frechet_distance(real, features)
+            if min(len(real), len(features)) > 3:  # neighbours that they are counted by
+                row["precision"], row["recall"] = metrics.precision_recall(real, features)
         if bundle.oracles:
-            row["nll_oracle"] = -joint.total_log_prob(bundle.oracles, grids).mean().item()
-        return row
+            row["nll_oracle"] = _mean_nll(TemperedPrior(bundle.oracles), grids)
+        return Evaluation(row, features)
 
-    @torch.no_grad()
-    def policy(self, nets: Sequence[Any], count: int = 1000, seed: int = 0) -> Row:
-        """Of ``count`` samples of nets, one a level, top first.
-
-        Returns:
-            What :meth:`written` tells, ``test_nats``, the forward NLL of held-out codes, and
-            ``entropy``, nats a canvas; with an oracle ``reverse_kl``.
-        """
-        generator = torch.Generator().manual_seed(seed)
+    def sample(self, prior: TemperedPrior, count: int, seed: int) -> list[Tensor]:
+        """Whole canvases, int64 (count, h, w) a level."""
         layout = self.bundle.layout
         empty = [torch.full((count, *level), layout.empty) for level in layout.levels]
-        grids = joint.sample(nets, empty, generator=generator, batch=250)
-        row = {
-            "test_nats": -joint.total_log_prob(nets, self.test).mean().item(),
-            "entropy": -joint.total_log_prob(nets, grids).mean().item(),
-        } | self.written(grids)
-        if "nll_oracle" in row:
-            row["reverse_kl"] = row["nll_oracle"] - row["entropy"]
-        return row
+        generator = torch.Generator().manual_seed(seed)
+        size = self.batches.sample
+        return joint.sample(prior.priors, empty, prior.temperature, generator, size)
 
-    def _shown(self, grids: Sequence[Tensor], kind: str) -> Iterator[Tensor]:
-        parts = zip(*(grid.split(50) for grid in grids), strict=True)
-        return (represent(self.bundle.vqvae, part, kind) for part in parts)
+    def entropy(self, prior: TemperedPrior, count: int, seed: int) -> float:
+        """Mean of -log G of a prior's own samples, nats per canvas."""
+        return _mean_nll(prior, self.sample(prior, count, seed))
 
     @torch.no_grad()
-    def _features(self, grids: Sequence[Tensor]) -> Tensor:
-        """Of decoded codes: (N, F)."""
-        assert self.bundle.features is not None
-        return torch.cat([self.bundle.features.features(x) for x in self._shown(grids, "image")])
+    def images(self, grids: Sequence[Tensor]) -> Tensor:
+        """Decoded codes, float32 (N, 3, H, W) in [-1, 1]."""
+        parts = _split(grids, self.batches.decode)
+        return torch.cat([self.bundle.vqvae.decode(part) for part in parts])
+
+    @torch.no_grad()
+    def features(self, grids: Sequence[Tensor]) -> Tensor | None:
+        """Features of decoded codes, (N, F); None without a feature net."""
+        net = self.bundle.features
+        if net is None:
+            return None
+        parts = _split(grids, self.batches.features)
+        return torch.cat([net.features(self.images(part)) for part in parts])
+
+    def fd_difference(self, a: Evaluation, b: Evaluation) -> tuple[float, float, float]:
+        """``fd`` of a less that of b, and its 95 % interval (low, high). Negative: a is nearer.
+
+        See :func:`agents.evaluation.metrics.paired_bootstrap`; the bundle must have a feature net.
+        """
+        assert self.held_out_features is not None and a.features is not None
+        assert b.features is not None
+        return metrics.paired_bootstrap(self.held_out_features, a.features, b.features)
 
 
 def results(
@@ -105,93 +199,31 @@ def results(
     count: int = 1000,
     grids: Sequence[Tensor] | None = None,
 ) -> Row:
-    """The row that a run ends in: its policy's figures, and as ``prior_...`` those of the bundle's
-    MLE prior.
+    """The figures that a run ends in: its policy's, and as ``prior_...`` those of the MLE prior.
 
     Args:
-        policies: one a level, top first; none where the policy is no prior.
-        count: whole canvases to sample.
-        grids: what the policy has written, as many, where there is nothing to sample from.
+        policies: One a level, the coarsest first; none where the policy is no prior.
+        count: Number of canvases to sample.
+        grids: What the policy has written, as many canvases, where there is nothing to sample from.
 
     Returns:
-        See :meth:`Judge.policy` and :meth:`Judge.written`.
+        See the top of this file for what each figure is.
     """
-    judge, found = Judge(bundle), Row()
+    evaluator, row = Evaluator(bundle), Row()
     if policies:
-        found |= judge.policy(policies, count, seed)
+        row |= evaluator.evaluate_prior(TemperedPrior(policies), count, seed).figures
     elif grids is not None:
-        found |= judge.written(grids)
+        row |= evaluator.evaluate_canvases(grids).figures
     if bundle.priors:
-        prior = judge.policy(bundle.priors, count, seed)
-        found |= {f"prior_{name}": value for name, value in prior.items()}
-    return found
+        prior = evaluator.evaluate_prior(TemperedPrior(bundle.priors), count, seed).figures
+        row |= {f"prior_{name}": value for name, value in prior.items()}
+    return row
 
 
-def command(bundle: list[str], count: int = 1000, seed: int = 0, out: str = "") -> None:
-    """Judge the priors of bundles by the held-out codes of the first.
-
-    Prints a row for each, and one for as many real training codes: as near as one can come.
-
-    Args:
-        bundle: names, paths or environment ids; the others must have the first's VQ-VAE, as those
-            that `ral train` leaves have.
-        count: samples of each. Fréchet distances of other counts are not comparable.
-        seed: of the samples.
-        out: a JSON file for the figures.
-    """
-    if count < 2:
-        raise ValueError(f"count={count}, expected 2 or more")
-    loaded = {name: _load(name) for name in bundle}
-    first, *others = loaded.values()
-    for other in others:
-        same = other.layout == first.layout and _same_weights(other.vqvae, first.vqvae)
-        if not same:
-            raise ValueError(
-                f"{other!r} has another VQ-VAE than {first!r}, so their codes mean other images: "
-                "evaluate them one by one"
-            )
-    judge = Judge(first)
-    train = [grid[:count] for grid in first.layout.as_grids(first.split("train"))]
-    rows: dict[str, Row] = {f"real, {len(train[0])} of the training set": judge.written(train)}
-    for name, one in loaded.items():
-        if not one.priors:
-            raise ValueError(f"{name!r} has no priors to sample from: leave it out")
-        rows[name] = judge.policy(one.priors, count, seed)
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    print(f"{count} samples, {len(judge.test[0])} held-out canvases of {first.dataset}\n")
-    for cells in (["", *columns], ["---", *["---:"] * len(columns)]):
-        print(f"| {' | '.join(cells)} |")
-    for name, row in rows.items():
-        cells = [f"{row[key]:.4g}" if key in row else "" for key in columns]
-        print(f"| {' | '.join([name, *cells])} |")
-    if out:
-        settings = {"bundle": bundle, "count": count, "seed": seed, "dataset": first.dataset}
-        path = Path(out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings | {"rows": rows}, indent=2))
+def _mean_nll(prior: TemperedPrior, grids: Sequence[Tensor]) -> float:
+    return -prior.log_prob(grids).mean().item()
 
 
-def _load(name: str) -> bundles.Bundle:
-    task = TASKS.get(name.rpartition(":")[2])
-    return bundles.load(name) if task is None else bundles.for_task(task)
-
-
-def _same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    mine, others = a.state_dict(), b.state_dict()
-    return mine.keys() == others.keys() and all(
-        torch.equal(value, others[name]) for name, value in mine.items()
-    )
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Judge the priors of bundles by the held-out codes of the first."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(prog="ral evaluate", description=main.__doc__)
-    parser.add_argument("bundle", nargs="+", help="names, paths or environment ids")
-    parser.add_function_arguments(command, skip={"bundle"}, as_group=False, as_positional=False)
-    command(**parser.parse_args(argv))
-
-
-if __name__ == "__main__":
-    main()
+def _split(grids: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, ...]]:
+    """Parts of up to ``size`` canvases, each a grid a level."""
+    return zip(*(grid.split(size) for grid in grids), strict=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,6 +103,32 @@ def precision_recall(
     return float(precision), float(recall)
 
 
+def diversity(canvases: ArrayLike, written: ArrayLike | None = None) -> float:
+    """Mean over cells of the share of pairs of canvases that differ there, 0 (all alike) to 1.
+
+    A pair counts where both canvases have written the cell; a cell that fewer than two canvases
+    have written is left out. 1 where no two canvases can be compared. Source: in each cell this is
+    Simpson's index (Simpson 1949), the chance that two draws without replacement differ.
+
+    Args:
+        canvases: integers (N, length), codes from 0 on where they are written.
+        written: bool (N, length), which cells count; all if not given.
+    """
+    canvases = _codes("canvases", canvases)
+    written = np.ones(canvases.shape, bool) if written is None else np.asarray(written, bool)
+    if written.shape != canvases.shape:
+        raise ValueError(f"written is {written.shape}, expected that of canvases {canvases.shape}")
+    length, num_codes = canvases.shape[1], int(canvases.max(initial=0, where=written)) + 1
+    place = np.arange(length) * num_codes + canvases.astype(np.int64)
+    counts = np.bincount(place[written], minlength=length * num_codes).reshape(length, num_codes)
+    total = counts.sum(1)
+    pairs, alike = total * (total - 1), (counts * (counts - 1)).sum(1)
+    compared = pairs > 0
+    if not compared.any():
+        return 1.0
+    return float((1 - alike[compared] / pairs[compared]).mean())
+
+
 def entropy(log_g: ArrayLike) -> Estimate:
     """Entropy of a generator G, nats per canvas: ``E_G[-log G(c)]``, from log G of its own samples.
 
@@ -111,10 +138,11 @@ def entropy(log_g: ArrayLike) -> Estimate:
 
 
 def reverse_kl(log_g: ArrayLike, log_oracle: ArrayLike) -> Estimate:
-    """``KL(G || oracle) = E_G[log G(c) - log oracle(c)]`` = NLL_oracle - entropy, nats per canvas.
+    """``KL(G || oracle) = E_G[log G(c) - log oracle(c)]`` = nll_oracle - entropy, nats per canvas.
 
     Both (N,), of the same *generator's* samples. It is low for a G that drops modes: read it
-    beside ``forward_kl``. NLL_oracle alone is the paper's equation 7, and falls by mere cooling.
+    beside ``forward_kl``. Its first term alone, ``nll_oracle``, is the paper's equation 7, and
+    falls by mere cooling.
     """
     return _mean_difference("log_g", log_g, "log_oracle", log_oracle)
 
@@ -132,7 +160,7 @@ def divergences(
 ) -> dict[str, Estimate]:
     """All that an oracle tells of a generator G, so that collapse cannot pass as progress.
 
-    ``NLL_oracle`` alone falls when G loses modes or is sampled cold; the reverse KL does not
+    ``nll_oracle`` alone falls when G loses modes or is sampled cold; the reverse KL does not
     reward that, and the forward KL punishes it. All are exact but for the sampling error.
 
     Args:
@@ -141,16 +169,16 @@ def divergences(
         real_log_g, real_log_oracle: the same of samples of the oracle, (M,).
 
     Returns:
-        ``entropy`` of G, ``NLL_oracle`` (paper Eq. 7), ``reverse KL`` KL(G || oracle) =
-        NLL_oracle - entropy, ``forward KL`` KL(oracle || G), and ``oracle entropy``; nats per
+        ``entropy`` of G, ``nll_oracle`` (paper Eq. 7), ``reverse_kl`` KL(G || oracle) =
+        nll_oracle - entropy, ``forward_kl`` KL(oracle || G), and ``oracle_entropy``; nats per
         canvas.
     """
     return {
         "entropy": entropy(log_g),
-        "NLL_oracle": entropy(log_oracle),  # of G's samples: a cross-entropy
-        "reverse KL": reverse_kl(log_g, log_oracle),
-        "forward KL": forward_kl(real_log_oracle, real_log_g),
-        "oracle entropy": entropy(real_log_oracle),
+        "nll_oracle": entropy(log_oracle),  # of G's samples: a cross-entropy
+        "reverse_kl": reverse_kl(log_g, log_oracle),
+        "forward_kl": forward_kl(real_log_oracle, real_log_g),
+        "oracle_entropy": entropy(real_log_oracle),
     }
 
 
@@ -209,13 +237,7 @@ def nearest_distance(train: ArrayLike, fake: ArrayLike) -> float:
     train (N, length) and fake (M, length) integers. Near 0 the generator memorises; compare with
     the same figure for held-out canvases in the place of the fakes.
     """
-    train, fake = np.asarray(train), np.asarray(fake)
-    for name, codes in (("train", train), ("fake", fake)):
-        if codes.ndim != 2 or not len(codes) or codes.dtype.kind not in "iu":
-            raise ValueError(
-                f"{name} is {codes.dtype} {codes.shape}, expected integers (N, length), N >= 1: "
-                "flatten the grids"
-            )
+    train, fake = _codes("train", train), _codes("fake", fake)
     if train.shape[1] != fake.shape[1]:
         raise ValueError(f"train has length {train.shape[1]} and fake {fake.shape[1]}")
     return float(np.median([(train != canvas).sum(1).min() for canvas in fake]))
@@ -253,6 +275,16 @@ def _features(name: str, value: ArrayLike, like: ArrayLike | None = None) -> Arr
         width = "F" if like is None else np.shape(like)[1]
         raise ValueError(f"{name} is {x.shape}, expected features (N, {width}) with N >= 2")
     return _finite(name, x)
+
+
+def _codes(name: str, value: ArrayLike) -> NDArray[Any]:
+    codes = np.asarray(value)
+    if codes.ndim != 2 or not len(codes) or codes.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} is {codes.dtype} {codes.shape}, expected integers (N, length), N >= 1: "
+            "flatten the grids"
+        )
+    return codes
 
 
 def _samples(name: str, value: ArrayLike) -> Array:

@@ -51,7 +51,7 @@ def test_every_algorithm_ends_in_a_row_of_results(algo, tiny_codes, tmp_path):
     assert len((out / "progress.csv").read_text().splitlines()) >= 2
     assert list(out.glob("events.out.tfevents.*"))
     learns_prior = algo in ("reinforce", "ppo", "a2c", "trpo")
-    assert (out / "bundle").exists() == learns_prior == ("test_nats" in row)
+    assert (out / "bundle").exists() == learns_prior == ("forward_nll" in row)
     assert (out / "model.zip").exists() == (algo != "reinforce")
     if learns_prior:
         new = bundles.load(out / "bundle")

@@ -54,22 +54,38 @@ def test_variants_are_trained_compared_and_never_done_twice(tiny_codes, tmp_path
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [row["variant"] for row in rows] == ["small", "hinge"]
     for row in rows:
-        assert int(row["iterations"]) > 0 and float(row["FD low"]) <= float(row["FD high"])
+        assert int(row["iterations"]) > 0 and float(row["fd_minus_mle_low"]) <= float(
+            row["fd_minus_mle_high"]
+        )
         assert abs(float(row["entropy"])) < 64 * 2.8  # log 16 a code
     assert len(list(tmp_path.glob("mle-*.pt"))) == 1, "one control for both"
     assert time.perf_counter is not time.process_time
 
 
 def test_the_table_of_variants_has_means_and_intervals():
-    columns = ["reverse KL", "forward NLL", "reverse KL - MLE", "forward NLL - MLE", "FD - MLE",
-               "FD", "entropy", "recall", "auc", "iterations"]  # fmt: skip
     rows = [
-        {"variant": name, **{column: str(value) for column in columns}}
+        {"variant": name, **{column: str(value) for column in recipes.DIGITS}}
         for name, value in (("good", -3), ("good", -1), ("bad", 2))
     ]
     lines = recipes.table(rows).splitlines()
     assert lines[2].startswith("| good") and "-2.00 ± 12.71" in lines[2]
     assert lines[3].startswith("| bad") and "+2.00" in lines[3]
+
+
+def test_results_with_old_headings_are_gone_on_with(tmp_path):
+    file = tmp_path / "results.csv"
+    file.write_text(
+        "variant,bundle,seed,given,FD,FD low,reverse KL - MLE\nsmall,oracle,0,50,1,2,3\n"
+    )
+    with pytest.warns(FutureWarning) as warned:
+        (row,) = recipes.read(file)
+    assert "FD low is called fd_minus_mle_low now" in str(warned[2].message)
+    assert row == {
+        "variant": "small", "bundle": "oracle", "seed": "0", "seconds": "50", "fd": "1",
+        "fd_minus_mle_low": "2", "reverse_kl_minus_mle": "3",
+    }  # fmt: skip
+    job = recipes.Job("small", "RALOracle-v0", "oracle", 0, 50.0, tmp_path)
+    assert recipes._key(row) == job.key
 
 
 def test_unknown_variants_are_refused(capsys):

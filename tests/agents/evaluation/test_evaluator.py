@@ -1,31 +1,26 @@
-"""``ral evaluate``: figures against hand counts, and what may be compared."""
+"""The evaluator: its figures against hand counts and against nets that are known."""
 
 from __future__ import annotations
 
-import json
-
+import numpy as np
 import pytest
 import torch
-from conftest import close
+from conftest import FLOAT32, close
 
 from agents.evaluation import metrics
-from agents.evaluation.evaluator import Judge, diversity, results
-from ral_env import bundle, cli
+from agents.evaluation.evaluator import BatchSizes, Evaluator, TemperedPrior, results
+from ral_env import bundle
 from ral_env.nets import joint
 
-
-def test_diversity_by_hand():
-    a = torch.tensor([[[0, 0]], [[0, 1]], [[1, 1]]])  # neighbours differ in 1, 1 and 2 of 2 cells
-    assert diversity([a]) == pytest.approx((0.5 + 0.5 + 1) / 3)
-    assert diversity([a[:1].expand(4, 1, 2)]) == 0
+NATS = {"forward_nll", "entropy", "nll_oracle", "reverse_kl", "forward_kl"}
 
 
-def test_real_codes_are_judged_near_and_diverse_noise_far():
+def test_real_codes_are_near_and_noise_is_far_and_diverse():
     made = bundle.load("digits")
-    judge = Judge(made)
+    evaluator = Evaluator(made)
     train = [grid[:300] for grid in made.layout.as_grids(made.split("train"))]
     noise = [torch.randint(made.layout.num_codes, grid.shape) for grid in train]
-    real, fake = judge.written(train), judge.written(noise)
+    real, fake = (evaluator.evaluate_canvases(grids).figures for grids in (train, noise))
     assert real["fd"] < fake["fd"] / 5
     assert real["precision"] > 0.7 > fake["precision"] and real["recall"] > fake["recall"]
     assert real["score"] > fake["score"] and fake["diversity"] > real["diversity"]
@@ -33,19 +28,76 @@ def test_real_codes_are_judged_near_and_diverse_noise_far():
 
 def test_a_priors_figures_are_those_of_its_samples():
     made = bundle.load("oracle")
-    row = Judge(made).policy(made.priors, count=60, seed=4)
+    row = Evaluator(made).evaluate_prior(TemperedPrior(made.priors), count=60, seed=4).figures
     generator = torch.Generator().manual_seed(4)
     empty = [torch.full((60, *level), made.layout.empty) for level in made.layout.levels]
     grids = joint.sample(made.priors, empty, generator=generator)
     entropy = -joint.total_log_prob(made.priors, grids).mean().item()
     nll = -joint.total_log_prob(made.oracles, grids).mean().item()
     test = made.layout.as_grids(made.split("test"))
+    forward = -joint.total_log_prob(made.priors, test).mean().item()
     assert row["entropy"] == close(entropy) and row["nll_oracle"] == close(nll)
     assert row["reverse_kl"] == close(nll - entropy, nll)
-    assert row["test_nats"] == close(-joint.total_log_prob(made.priors, test).mean().item())
+    assert row["forward_nll"] == close(forward)
+    oracle_entropy = -joint.total_log_prob(made.oracles, test).mean().item()
+    assert row["forward_kl"] == close(forward - oracle_entropy, forward)
+    assert row["diversity"] == metrics.diversity(grids[0].flatten(1))
     images = [made.vqvae.decode([grid]) for grid in (test[0], grids[0])]
     features = [made.features.features(image).detach() for image in images]
     assert row["fd"] == pytest.approx(metrics.frechet_distance(*features), rel=1e-4)
+
+
+def test_an_oracle_is_its_own_truth(tiny):
+    """KL of the oracle to itself is 0 both ways, and a cooled one is wrong both ways."""
+    made = bundle.load(tiny)
+    evaluator = Evaluator(made)
+    itself, cooled = (
+        evaluator.evaluate_prior(TemperedPrior(made.oracles, t), 60).figures for t in (1.0, 0.5)
+    )
+    assert itself["reverse_kl"] == itself["forward_kl"] == 0
+    assert cooled["reverse_kl"] > 0.1 < cooled["forward_kl"]
+    assert cooled["entropy"] < itself["entropy"]
+    assert itself["entropy"] == evaluator.entropy(TemperedPrior(made.oracles), 60, 0)
+
+
+def test_a_tempered_prior_is_the_softmax_of_its_scaled_logits(tiny):
+    prior = bundle.load(tiny).priors[0]
+    codes = torch.randint(16, (5, 8, 8), generator=torch.Generator().manual_seed(0))
+    found = TemperedPrior([prior], 0.5).log_prob([codes])
+    with torch.no_grad():
+        shares = prior.logits(codes).double().softmax(-1) ** 2  # softmax(z / 0.5), unnormalised
+        shares = shares / shares.sum(-1, keepdim=True)
+        expected = shares.gather(-1, codes[..., None]).log().sum((1, 2, 3))
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), **FLOAT32)
+
+
+def test_only_the_noise_depends_on_the_sizes_of_batches(tiny_two):
+    made = bundle.load(tiny_two)
+    grids = made.layout.as_grids(made.split("train"))
+    small, large = (
+        Evaluator(made, BatchSizes(sample=7, decode=n, features=m)) for n, m in ((3, 6), (30, 30))
+    )
+    for name, value in small.evaluate_canvases(grids).figures.items():
+        assert value == pytest.approx(large.evaluate_canvases(grids).figures[name], rel=1e-4)
+    with pytest.raises(ValueError, match="decode=0"):
+        BatchSizes(decode=0)
+
+
+def test_the_difference_of_two_distances_has_an_interval_around_it():
+    made = bundle.load("digits")
+    evaluator = Evaluator(made)
+    train = [grid[:200] for grid in made.layout.as_grids(made.split("train"))]
+    noise = [torch.randint(made.layout.num_codes, grid.shape) for grid in train]
+    real, fake = (evaluator.evaluate_canvases(grids) for grids in (train, noise))
+    difference, low, high = evaluator.fd_difference(real, fake)
+    assert difference == pytest.approx(real.figures["fd"] - fake.figures["fd"])
+    assert low < difference < high < 0
+
+
+def test_a_bundle_without_oracle_and_features_has_no_figures_of_them():
+    made = bundle.load("faces64")
+    row = Evaluator(made).evaluate_prior(TemperedPrior(made.priors), count=8).figures
+    assert set(row) == {"forward_nll", "entropy", "score", "diversity"}
 
 
 def test_results_set_a_policy_beside_the_prior():
@@ -56,22 +108,6 @@ def test_results_set_a_policy_beside_the_prior():
     }
     assert all(row[name] == row[f"prior_{name}"] for name in row if f"prior_{name}" in row)
     grids = made.layout.as_grids(made.split("validation"))
-    judged = results(made, [], count=40, grids=grids)
-    assert "entropy" not in judged and "prior_entropy" in judged and judged["fd"] > 0
-
-
-def test_bundles_of_one_vqvae_are_rows_of_one_table(tmp_path, capsys):
-    out = tmp_path / "made" / "figures.json"
-    assert cli.main(["evaluate", "RALDigits-v0", "digits", "--count", "40", "--out", str(out)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].split("|")[2:] == lines[-2].split("|")[2:], "one bundle by two names"
-    rows = json.loads(out.read_text())["rows"]
-    assert list(rows)[1:] == ["RALDigits-v0", "digits"] and rows["digits"]["fd"] > 0
-
-
-def test_bundles_of_other_codes_are_not_compared(capsys):
-    assert cli.main(["evaluate", "digits", "faces32"]) == 1
-    assert "another VQ-VAE" in capsys.readouterr().err
-    assert cli.main(["evaluate", "digits", "--count", "1"]) == 1
-    assert cli.main(["evaluate", "nowhere"]) == 1
-    assert "no bundle 'nowhere'" in capsys.readouterr().err
+    of_canvases = results(made, [], count=40, grids=grids)
+    assert not NATS & set(of_canvases)
+    assert "prior_entropy" in of_canvases and of_canvases["fd"] > 0

@@ -1,4 +1,4 @@
-"""Metrics against closed forms, brute force and other libraries; pictures pixel by pixel."""
+"""Metrics against closed forms, brute force and other libraries."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from agents.evaluation import metrics
-from benchmarks import plots
 
 
 def features(count: int, seed: int = 0, shift: float = 0.0, width: int = 6) -> np.ndarray:
@@ -199,6 +197,31 @@ def test_nearest_distance_is_the_median_of_the_nearest_hamming_distances():
     assert metrics.nearest_distance(train.astype(np.uint16), train[:5] - 4) == 12
 
 
+# Diversity
+
+
+def test_diversity_is_the_share_of_pairs_that_differ_by_hand():
+    canvases = np.array([[0, 0], [0, 1], [1, 1]])  # of 3 pairs 2 differ in each cell
+    assert metrics.diversity(canvases) == pytest.approx(2 / 3)
+    assert metrics.diversity(canvases[:1].repeat(4, 0)) == 0
+    assert metrics.diversity([[5, 0], [6, 1]]) == 1
+
+
+def test_diversity_counts_every_pair_of_canvases():
+    canvases = np.random.default_rng(0).integers(0, 4, (9, 5))
+    pairs = [(canvases[i] != canvases[j]).mean() for i in range(9) for j in range(i)]
+    assert metrics.diversity(canvases) == pytest.approx(np.mean(pairs))
+
+
+def test_diversity_compares_only_written_cells():
+    canvases = np.array([[0, 9], [1, 9], [1, 3], [1, 3]])
+    written = np.array([[True, False], [True, False], [False, True], [True, True]])
+    # First cell: of 0, 1, 1 two pairs of three differ. Second: 3 and 3 are alike.
+    assert metrics.diversity(canvases, written) == pytest.approx((2 / 3 + 0) / 2)
+    assert metrics.diversity(canvases[1:3], written[1:3]) == 1, "no two have a cell in common"
+    assert metrics.diversity(canvases[:1]) == 1
+
+
 # Bad input
 
 GOOD = features(10)
@@ -219,70 +242,10 @@ GOOD = features(10)
         (lambda: metrics.interval([1.0]), "N >= 2"),
         (lambda: metrics.nearest_distance(GOOD, GOOD), "train is float64"),
         (lambda: metrics.nearest_distance([[1, 2]], [[1, 2, 3]]), "length 2 and fake 3"),
-        (lambda: plots.image_grid(GOOD, "unused.png"), "images are float64"),
+        (lambda: metrics.diversity(GOOD), "canvases is float64"),
+        (lambda: metrics.diversity([[1, 2]], [[True]]), r"written is \(1, 1\).*\(1, 2\)"),
     ],
 )
 def test_bad_input_is_named(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-
-
-# Pictures and tables
-
-
-def pictures(count: int, size: int = 5) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, 3, size, size), dtype=np.uint8)
-
-
-def test_image_grid_shows_every_pixel_at_its_place(tmp_path):
-    images = pictures(5)
-    plots.image_grid(images, tmp_path / "new" / "grid.png", columns=3, scale=2, pad=1)
-    sheet = np.asarray(Image.open(tmp_path / "new" / "grid.png"))
-    assert sheet.shape == (1 + 2 * 11, 1 + 3 * 11, 3)
-    for i, (top, left) in enumerate([(1, 1), (1, 12), (1, 23), (12, 1), (12, 12)]):
-        shown = sheet[top : top + 10 : 2, left : left + 10 : 2]
-        np.testing.assert_array_equal(shown, images[i].transpose(1, 2, 0))
-    assert (sheet[12:, 23:] == 255).all()
-
-
-def test_labelled_grids_and_completions_hold_every_grid_under_a_title(tmp_path):
-    images = pictures(2, size=40)
-    plots.completions(images, images // 2, [255 - images], tmp_path / "c.png", scale=1)
-    sheet = np.asarray(Image.open(tmp_path / "c.png")).astype(int)
-    assert (sheet[: plots.TITLE] < 128).any()
-    for part in (images, images // 2, 255 - images):
-        for image in part:
-            line = image[:, 0]  # (3, W): its first line of pixels
-            windows = np.lib.stride_tricks.sliding_window_view(sheet, (40,), axis=1)  # type: ignore
-            assert (windows == line).all((-1, -2)).any()
-    with pytest.raises(ValueError, match="shapes differ"):
-        plots.completions(images, images[:1], [images], tmp_path / "d.png")
-
-
-def test_learning_curves_draws_a_panel_per_column_and_skips_gaps(tmp_path, monkeypatch):
-    figures = []
-    monkeypatch.setattr(plots.Figure, "savefig", lambda figure, path: figures.append(figure))
-    rows = [
-        {"label": label, "seconds": s, "reward": s * scale, "auc": None if s % 2 else math.nan}
-        for label, scale in (("a", 1.0), ("b", 2.0))
-        for s in range(4)
-    ]
-    rows[0]["auc"], rows[2]["auc"] = 0.5, 0.75
-    plots.learning_curves(rows, ["reward", "auc"], tmp_path / "curves.png")
-    reward, auc = figures[0].axes
-    assert [list(line.get_ydata()) for line in reward.lines] == [[0, 1, 2, 3], [0, 2, 4, 6]]
-    assert [list(line.get_xdata()) for line in auc.lines] == [[0, 2], []]
-    assert reward.get_xlabel() == "seconds"
-    assert [text.get_text() for text in figures[0].legends[0].texts] == ["a", "b"]
-    with pytest.raises(ValueError, match="0 rows"):
-        plots.learning_curves([], ["loss"], tmp_path / "curves.png")
-
-
-def test_markdown_table_is_aligned_and_blank_where_nothing_is_known():
-    rows = [{"row": "MLE", "FD": 12.34567}, {"row": "RAL | x", "FD": None, "n": 3}]
-    assert plots.markdown_table(rows, ["row", "FD", "n"]).splitlines() == [
-        "| row      |     FD |   n |",
-        "| -------- | -----: | --: |",
-        "| MLE      | 12.346 |     |",
-        "| RAL \\| x |        |   3 |",
-    ]

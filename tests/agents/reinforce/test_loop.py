@@ -390,7 +390,7 @@ def test_a_run_ends_in_a_row_of_results(small, tmp_path):
     test = bundle.layout.as_grids(bundle.split("test"))
     for prefix, nets in ("", result.policies), ("prior_", bundle.priors):
         nats = -joint.total_log_prob(nets, test).mean().item()
-        assert float(row[f"{prefix}test_nats"]) == close(nats)
+        assert float(row[f"{prefix}forward_nll"]) == close(nats)
         assert -1 <= float(row[f"{prefix}score"]) <= 1
         assert 0 < float(row[f"{prefix}diversity"]) <= 1
         expected = float(row[f"{prefix}nll_oracle"]) - float(row[f"{prefix}entropy"])

@@ -28,7 +28,7 @@ CANVASES = 64
 
 def told(label, env, figures):
     print(f"\n{env}, {label}:")
-    for key in ("test_nats", "score", "entropy", "diversity", "fd", "reverse_kl"):
+    for key in ("forward_nll", "score", "entropy", "diversity", "fd", "reverse_kl"):
         if key in figures:
             print(f"    {key:10} {figures[f'prior_{key}']:8.3f} -> {figures[key]:8.3f}")
 
@@ -40,7 +40,7 @@ def test_ppo_raises_the_reward_and_keeps_the_likelihood(env, updates, gain, tmp_
         warnings.simplefilter("error")  # CollapseGuard's, were it to stop the run
         figures = train("ppo", Config(env, discriminator_updates=updates), tmp_path / "run", False)
     told(f"defaults, {updates} discriminator updates", env, figures)
-    assert figures["test_nats"] - figures["prior_test_nats"] < MAX_NATS
+    assert figures["forward_nll"] - figures["prior_forward_nll"] < MAX_NATS
     assert figures["score"] - figures["prior_score"] > gain
 
 
@@ -69,4 +69,4 @@ def test_sb3s_own_settings_do_not(env):
     model.learn(5 * CANVASES * 64)
     figures = results(bundle, list(model.policy.priors))
     told("SB3's own", env, figures)
-    assert figures["test_nats"] - figures["prior_test_nats"] > MAX_NATS
+    assert figures["forward_nll"] - figures["prior_forward_nll"] > MAX_NATS

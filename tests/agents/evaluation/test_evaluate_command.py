@@ -1,0 +1,26 @@
+"""``ral evaluate``: what may be compared, and what is printed and written."""
+
+from __future__ import annotations
+
+import json
+
+from ral_env import cli
+
+
+def test_bundles_of_one_vqvae_are_rows_of_one_table(tmp_path, capsys):
+    out = tmp_path / "made" / "figures.json"
+    assert cli.main(["evaluate", "RALDigits-v0", "digits", "--count", "40", "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split("|")[2:] == lines[-2].split("|")[2:], "one bundle by two names"
+    assert len({len(line) for line in lines[2:]}) == 1 and "forward NLL" in lines[2]
+    rows = json.loads(out.read_text())["rows"]
+    assert list(rows)[1:] == ["RALDigits-v0", "digits"] and rows["digits"]["fd"] > 0
+
+
+def test_bundles_of_other_codes_are_not_compared(capsys):
+    assert cli.main(["evaluate", "digits", "faces32"]) == 1
+    assert "another VQ-VAE" in capsys.readouterr().err
+    assert cli.main(["evaluate", "digits", "--count", "1"]) == 1
+    assert "expected 2 or more" in capsys.readouterr().err
+    assert cli.main(["evaluate", "nowhere"]) == 1
+    assert "no bundle 'nowhere'" in capsys.readouterr().err
