@@ -1,1 +1,1 @@
-"""What was measured: the demo, its metrics and its plots."""
+"""What is measured: the demo, speed, settings of the RAL loop. README.md holds the results."""

@@ -10,22 +10,22 @@ BENCHMARKS = {
     "learning": "where an iteration of learning spends its time: the RAL loop, and PPO",
     "oracles": "the oracle experiments before any RL: entropies and both divergences",
     "pretraining": "what pretraining costs: memory of every recipe, images and codes a second",
-    "recipes": "settings of the RAL loop against more maximum likelihood, where truth is known",
-    "sampling": "how fast codes are sampled: ours, the naive way, what the machine can do",
+    "recipes": "settings of the RAL loop against more maximum likelihood, where the truth is known",
+    "sampling": "how fast codes are sampled: cached, naively, and what the machine can do",
     "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
 }
 
 
 def main(argv: list[str] | None = None) -> int | None:
-    """Run one benchmark; what follows its name is its own."""
+    """Run one benchmark; the arguments that follow its name are its own."""
     lines = [f"  {name}: {about}" for name, about in BENCHMARKS.items()]
     parser = argparse.ArgumentParser(
         prog="ral bench",
-        description="\n".join(["Measure. `ral bench NAME --help` tells more.", *lines]),
+        description="\n".join(["Run a benchmark. `ral bench NAME --help` tells more.", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=list(BENCHMARKS), help="which benchmark")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of that benchmark")
+    parser.add_argument("name", choices=list(BENCHMARKS), help="name of the benchmark")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of that benchmark")
     parsed = parser.parse_args(sys.argv[1:] if argv is None else argv)
     # By its name only: nothing imports pretrain.
     module = "pretrain.costs" if parsed.name == "pretraining" else f"benchmarks.{parsed.name}"

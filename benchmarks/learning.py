@@ -23,12 +23,13 @@ from benchmarks.demo import load_bundle
 from ral_env import StandInWarning
 from ral_env.tables import markdown_table
 
-# environment: an episode's reset, decoding and scores; scoring: for the normaliser and the AUC.
+# Parts of an iteration. "environment" is an episode's reset, decoding and scores; "scoring" is that
+# of fakes and held-out reals, for the normaliser and the AUC.
 PARTS = ("sampling", "environment", "discriminator", "scoring", "learning")
 
 
 def loop(env: str, start: str, batch: int, iterations: int, device: str) -> dict[str, float]:
-    """Mean seconds of an iteration, ``whole`` and by part, and ``cells`` sampled in it.
+    """Mean seconds of an iteration: ``whole``, and by part.
 
     The discriminator is updated once on each batch that the policy has just written, so that an
     iteration samples once; there is no MLE term, as in the paper. Two iterations warm up.
@@ -78,7 +79,13 @@ def loops(envs: Sequence[str], batch: int, iterations: int, device: str) -> list
 
 
 def ppo(env: str, canvases: int, fast: bool) -> tuple[float, float]:
-    """Seconds of collecting one rollout, and of one epoch of learning from it."""
+    """Seconds of collecting one rollout, and of one epoch of learning from it.
+
+    Args:
+        env: Id of the environment.
+        canvases: Number of canvases of the rollout.
+        fast: With the cache and the buffer of whole episodes, or without either.
+    """
     from stable_baselines3 import PPO
     from stable_baselines3.common.buffers import RolloutBuffer
     from stable_baselines3.common.logger import configure
@@ -100,6 +107,22 @@ def ppo(env: str, canvases: int, fast: bool) -> tuple[float, float]:
     return collected - start, time.perf_counter() - collected
 
 
+def ppo_rows(env: str, canvases: int) -> list[dict[str, str]]:
+    """Rows of PPO with the cache and the buffer of whole episodes, and without either."""
+    fast, slow = (ppo(env, canvases, fast) for fast in (True, False))
+    found = {"cached policy, whole episodes": fast, "no cache, SB3's own buffer": slow}
+    return [
+        {
+            "policy and buffer": name,
+            "collect s": f"{collect:.3f}",
+            "learn s": f"{learn:.3f}",
+            "both s": f"{collect + learn:.3f}",
+            "times slower": f"{(collect + learn) / sum(fast):.1f}",
+        }
+        for name, (collect, learn) in found.items()
+    ]
+
+
 def command(
     part: Literal["loop", "ppo", "both"] = "both",
     envs: Sequence[str] = ("RALDigits-v0", "RALOracle16-v0", "RALCelebA128-v0"),
@@ -113,14 +136,14 @@ def command(
     """Time an iteration of learning, part by part.
 
     Args:
-        part: which table.
-        envs: ids of the loop's table.
-        batch: canvases of an iteration of the loop.
-        iterations: that are averaged over.
-        ppo_env: id that PPO learns on.
-        canvases: of PPO's rollout.
-        device: cpu or cuda, of the loop.
-        threads: of torch, on the CPU.
+        part: Which table to print.
+        envs: Ids of the environments in the loop's table.
+        batch: Number of canvases in an iteration of the loop.
+        iterations: Number of iterations that are averaged.
+        ppo_env: Id of the environment that PPO learns on.
+        canvases: Number of canvases in PPO's rollout.
+        device: Where the loop's networks run, cpu or cuda.
+        threads: Number of torch's threads on the CPU.
     """
     torch.set_num_threads(threads)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
@@ -132,19 +155,12 @@ def command(
             print("\n" + markdown_table(rows, list(rows[0])) + "\n")
         if part != "loop":
             print(f"PPO on {ppo_env}, {canvases} canvases, one rollout and one epoch, CPU\n")
-            ours, naive = (ppo(ppo_env, canvases, fast) for fast in (True, False))
-            rows = [
-                {"policy and buffer": name, "collect s": f"{a:.3f}", "learn s": f"{b:.3f}",
-                 "both s": f"{a + b:.3f}", "times slower": f"{(a + b) / sum(ours):.1f}"}
-                for name, (a, b) in {
-                    "cached policy, whole episodes": ours,
-                    "no cache, SB3's own buffer": naive,
-                }.items()
-            ]  # fmt: skip
+            rows = ppo_rows(ppo_env, canvases)
             print(markdown_table(rows, list(rows[0])))
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Parse the arguments of ``ral bench learning`` and run it."""
     from jsonargparse import auto_cli
 
     auto_cli(command, args=argv, prog="ral bench learning", as_positional=False)

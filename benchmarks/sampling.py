@@ -1,25 +1,25 @@
-"""How fast codes are sampled: ours against the naive way, and against what the machine can do.
+"""How fast codes are sampled: against the naive method, and against what the machine can do.
 
     ral bench sampling                      # the small networks, one CPU thread
     ral bench sampling --networks paper     # the paper's (supplement Table 8), random weights
     ral bench sampling --batch '[1,16,64]'
     ral bench sampling --device cuda
 
-Every way writes the same codes from the same noise, which is checked before it is timed:
+Every method writes the same codes from the same noise, which is checked before it is timed:
 
 - *naive*: a whole forward pass for each code, as most public code does;
 - *row-wise*: the vertical stack once a row, the row's horizontal stack for each code;
 - *fixed point*: guess the whole canvas, evaluate it at once, repeat until nothing changes (Jacobi
   iteration; Song et al. 2021, arXiv 2002.03629);
-- *cached*: ours, ``PixelCNN.sample``;
+- *cached*: this package's, ``PixelCNN.sample``;
 - *graph*, on a GPU: a row's and a cell's step as CUDA graphs (``ral_env/nets/graph.py``), written
   anew by Inductor (*compiled*) or not, and in bfloat16, with how far its log-probs are from
   float32's.
 
 The *floor* is the larger of two times: the network's multiplications, each weight once a cell, at
 the rate of a large matrix product; and reading what does not fit the processor's cache at the rate
-of a large sum: the vertical stack's weights once a row, the others once a cell. Both are measured
-in the same run. It is a yardstick, not a proof:
+of a large sum: the vertical stack's weights once a row, the others once a cell. Both rates are
+measured in the same run. It is a yardstick, not a proof:
 
 - it leaves out all that is no product (noise, activations, choosing a code, reading attention's
   keys and values, calling operators), and that a product of as few rows as there are canvases runs
@@ -27,8 +27,8 @@ in the same run. It is a yardstick, not a proof:
 - it counts what can be left out: the first layer's products can be looked up where there are few
   codes, and products with the zeros around a grid count as all others.
 
-A second table tells what sampling is of a picture's cost in shipped bundles: all levels' codes are
-sampled, decoded, and scored by the discriminator.
+A second table tells the share of sampling in the cost of a picture, for shipped bundles: the codes
+of all levels are sampled, decoded, and scored by the discriminator.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ import torch
 from torch import Tensor
 
 from ral_env import bundle
-from ral_env.nets import PixelCNN, PixelCNNConfig, joint
+from ral_env.nets import PixelCNN, PixelCNNConfig, joint, represent
 from ral_env.nets.cache import Cache, gumbel
 from ral_env.nets.graph import PRECISIONS, GraphSampler
+from ral_env.ranges import check_ranges
 from ral_env.tables import markdown_table
 
 
@@ -71,7 +72,7 @@ PAPER = {
 
 @dataclass
 class Case:
-    """A network and what it is to write: all the noise is drawn beforehand."""
+    """A network that samples canvases, with all the noise for it, drawn beforehand."""
 
     net: PixelCNN
     batch: int
@@ -80,6 +81,7 @@ class Case:
 
     @classmethod
     def make(cls, config: PixelCNNConfig, batch: int, device: str) -> Case:
+        """A network with random weights."""
         torch.manual_seed(0)
         net = PixelCNN(config).to(device).eval()
         with torch.no_grad():
@@ -96,6 +98,7 @@ class Case:
 
     @property
     def empty(self) -> Tensor:
+        """Canvases (B, h, w) of which every cell is still to be written."""
         config = self.net.config
         shape = (self.batch, *config.grid)
         return torch.full(shape, config.num_codes, device=self.noise.device)
@@ -107,17 +110,18 @@ class Case:
 
 @torch.inference_mode()
 def cached(case: Case, prefix: Tensor | None = None) -> Tensor:
+    """Codes (B, h, w) by ``PixelCNN.sample``, of whole canvases or of a prefix's empty cells."""
     generator = torch.Generator(case.noise.device).manual_seed(1)
     prefix = case.empty if prefix is None else prefix
     return case.net.sample(prefix, case.condition, generator=generator)
 
 
 @torch.inference_mode()
-def naive(case: Case, most: int | None = None) -> Tensor:
-    """Only the first ``most`` cells, where given: each costs the same."""
+def naive(case: Case, cells: int | None = None) -> Tensor:
+    """Codes (B, h, w) by a forward pass for each; only the first ``cells``, where given."""
     codes = torch.zeros_like(case.empty)
     _, columns = case.net.config.grid
-    for cell in range(most or codes[0].numel()):
+    for cell in range(cells or codes[0].numel()):
         row, column = divmod(cell, columns)
         logits = case.net.logits(codes, case.condition)[:, row, column]
         codes[:, row, column] = (logits + case.noise[row, column]).argmax(-1)
@@ -125,6 +129,7 @@ def naive(case: Case, most: int | None = None) -> Tensor:
 
 
 def graphed(case: Case, precision: Any, compiled: bool) -> Callable[[], Tensor]:
+    """A function that samples codes (B, h, w) by CUDA graphs, captured at its first call."""
     sampler = GraphSampler(case.net, case.batch, precision, compiled)
 
     def sample() -> Tensor:
@@ -137,13 +142,14 @@ def graphed(case: Case, precision: Any, compiled: bool) -> Callable[[], Tensor]:
 @torch.inference_mode()
 def log_prob_error(case: Case, codes: Tensor) -> float:
     """Mean absolute difference, nats a code, of bfloat16's log-probs from float32's."""
-    short = copy.deepcopy(case.net).bfloat16()
-    exact, found = (net.log_prob(codes, case.condition) for net in (case.net, short))
+    rounded = copy.deepcopy(case.net).bfloat16()
+    exact, found = (net.log_prob(codes, case.condition) for net in (case.net, rounded))
     return (exact - found.float()).abs().mean().item()
 
 
 @torch.inference_mode()
 def row_wise(case: Case) -> Tensor:
+    """Codes (B, h, w) by the cached vertical stack and the whole row's horizontal stack."""
     codes = torch.zeros_like(case.empty)
     rows, columns = case.net.config.grid
     cache = Cache(case.net, case.batch, case.net.context(case.condition, rows))
@@ -167,8 +173,8 @@ def fixed_point(case: Case) -> tuple[Tensor, int]:
     raise AssertionError("a cell is settled in each pass at least")
 
 
-def timed(call: Callable[[], Any], repeats: int) -> float:
-    """Seconds of the fastest of some calls, all work on the device included."""
+def fastest_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Seconds of the fastest of ``repeats`` calls, all work on the device included."""
     best = float("inf")
     for _ in range(repeats):
         _wait()
@@ -179,12 +185,12 @@ def timed(call: Callable[[], Any], repeats: int) -> float:
     return best
 
 
-def once(call: Callable[[], Any]) -> tuple[float, Any]:
+def seconds_and_result(call: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of one call, and what it returned."""
     start = time.perf_counter()
-    found = call()
+    result = call()
     _wait()
-    return time.perf_counter() - start, found
+    return time.perf_counter() - start, result
 
 
 def _wait() -> None:
@@ -192,8 +198,8 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def weights(net: PixelCNN) -> tuple[int, int]:
-    """Weights that multiply a cell and may be read once a row, and those read once a cell."""
+def weight_counts(net: PixelCNN) -> tuple[int, int]:
+    """How many weights of a cell's products may be read once a row, and how many once a cell."""
     sizes = {name: p.numel() for name, p in net.named_parameters() if p.dim() > 1}
     inputs = ("embedding", "row", "column", "condition_")
     used = {name: size for name, size in sizes.items() if not name.startswith(inputs)}
@@ -209,7 +215,7 @@ def multiplications(net: PixelCNN, batch: int) -> float:
     """Multiply-adds of a canvas batch: every weight once a cell, and attention."""
     config = net.config
     cells = config.grid[0] * config.grid[1]
-    total = sum(weights(net)) * cells
+    total = sum(weight_counts(net)) * cells
     # Attention of each cell to all before it: keys once, values once.
     total += config.attention_layers * 2 * config.hidden * cells * (cells + 1) // 2
     if config.condition_grid:
@@ -222,24 +228,49 @@ def ceilings(device: str) -> tuple[float, float]:
     """Multiply-adds a second of a large product, and bytes a second that a large sum reads."""
     side = 4096 if device == "cuda" else 1024
     a, b = torch.randn(2, side, side, device=device)
-    rate = side**3 / timed(lambda: a @ b, 10)
+    rate = side**3 / fastest_seconds(lambda: a @ b, 10)
     large = torch.randn(2**28 if device == "cuda" else 2**26, device=device)
-    bandwidth = large.numel() * 4 / timed(lambda: large.sum(), 10)
+    bandwidth = large.numel() * 4 / fastest_seconds(lambda: large.sum(), 10)
     return rate, bandwidth
 
 
-def floor(case: Case, rate: float, bandwidth: float, cache_bytes: float = 32e6) -> float:
+def floor_seconds(case: Case, rate: float, bandwidth: float, cache_bytes: float = 32e6) -> float:
     """Seconds of the products alone, see the top of this file.
 
-    Weights that fit the processor's cache need not be read from memory again.
+    Args:
+        rate: Multiply-adds a second.
+        bandwidth: Bytes that are read a second.
+        cache_bytes: Weights that fit the processor's cache need not be read from memory again.
     """
     operations = multiplications(case.net, case.batch) / rate
     rows, columns = case.net.config.grid
-    once_a_row, once_a_cell = (size * 4 for size in weights(case.net))
+    once_a_row, once_a_cell = (size * 4 for size in weight_counts(case.net))
     reads = (1 if once_a_cell < cache_bytes else columns) * once_a_cell + once_a_row
     if once_a_row + once_a_cell < cache_bytes:
         reads /= rows
     return max(operations, reads * rows / bandwidth)
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Which methods are timed, and how.
+
+    Args:
+        fixed_point: Whether to time the fixed-point iteration.
+        graph: Whether to time the steps of CUDA graphs; on the CPU nothing is captured.
+        compile: Whether to time those steps as written anew by Inductor, too.
+        check: Number of codes that the naive method samples, to compare.
+        repeats: Number of calls of which the fastest counts.
+    """
+
+    fixed_point: bool = True
+    graph: bool = False
+    compile: bool = False
+    check: int = 24
+    repeats: int = 3
+
+    def __post_init__(self) -> None:
+        check_ranges(self, check="[1, inf)", repeats="[1, inf)")
 
 
 @torch.inference_mode()
@@ -249,71 +280,77 @@ def measure(
     batch: int,
     device: str,
     limits: tuple[float, float],
-    graph: bool = False,
-    compile: bool = False,
-    solve: bool = True,
-    check: int = 24,
-    repeats: int = 3,
+    methods: Methods,
 ) -> dict[str, str]:
-    """One row: times of every way, after a check that all write the same codes."""
-    case = Case.make(config, batch, device)
+    """One row: times of every method, after a check that all write the same codes."""
+    case, repeats = Case.make(config, batch, device), methods.repeats
     expected = cached(case)
-    few = min(expected[0].numel(), check)
-    head = naive(case, few).flatten(1)[:, :few]
-    same = [torch.equal(head, expected.flatten(1)[:, :few])]
-    by_row, found = once(lambda: row_wise(case))
-    same.append(torch.equal(found, expected))
-    jacobi, (solved, passes) = once(lambda: fixed_point(case)) if solve else (0.0, (expected, 0))
-    same.append(torch.equal(solved, expected))
-
-    forward = timed(lambda: case.net.logits(solved, case.condition), min(2, repeats))
     cells = expected[0].numel()
-    ours = timed(lambda: cached(case), repeats)
+    checked = min(cells, methods.check)
+    head = naive(case, checked).flatten(1)[:, :checked]
+    same = [torch.equal(head, expected.flatten(1)[:, :checked])]
+    by_row, found = seconds_and_result(lambda: row_wise(case))
+    same.append(torch.equal(found, expected))
+    jacobi = ""
+    if methods.fixed_point:
+        seconds, (found, passes) = seconds_and_result(lambda: fixed_point(case))
+        same.append(torch.equal(found, expected))
+        jacobi = f"{seconds:.3f} ({passes} passes)"
+
+    forward = fastest_seconds(lambda: case.net.logits(expected, case.condition), min(2, repeats))
+    whole = fastest_seconds(lambda: cached(case), repeats)
     half = expected.clone()
     half[:, config.grid[0] // 2 :] = config.num_codes
-    completed = timed(lambda: cached(case, half), repeats)
+    completed = fastest_seconds(lambda: cached(case, half), repeats)
     cache = Cache(case.net, batch, case.net.context(case.condition, config.grid[0]))
-    least = floor(case, *limits)
-    graphs: dict[str, str] = {}
-    if graph:
-        for precision, compiled in product(PRECISIONS, (False, True)[: 1 + compile]):
-            sample = graphed(case, precision, compiled)
-            found = sample()  # captured before it is timed
-            if precision == "float32":
-                same.append(torch.equal(found, expected))
-            name_of = f"graph{', compiled' * compiled}, {precision} s"
-            graphs[name_of] = f"{timed(sample, repeats):.4f}"
-        graphs["bfloat16's error, nats a code"] = f"{log_prob_error(case, expected):.4f}"
+    least = floor_seconds(case, *limits)
+    graphs = measure_graphs(case, expected, methods, same) if methods.graph else {}
     return {
         "network, grid": name,
         "batch": str(batch),
         "same codes": "yes" if all(same) else f"NO: {same}",
         "naive s": f"{forward * cells:.2f}",
         "row-wise s": f"{by_row:.3f}",
-        "fixed point s": f"{jacobi:.3f} ({passes} passes)" if solve else "",
-        "cached s": f"{ours:.4f}",
+        "fixed point s": jacobi,
+        "cached s": f"{whole:.4f}",
         "half given s": f"{completed:.4f}",
-        "ms a code": f"{ours / cells * 1e3:.3f}",
-        "times naive": f"{forward * cells / ours:.0f}",
+        "ms a code": f"{whole / cells * 1e3:.3f}",
+        "times naive": f"{forward * cells / whole:.0f}",
         "floor s": f"{least:.4f}",
-        "times floor": f"{ours / least:.2f}",
+        "times floor": f"{whole / least:.2f}",
         **graphs,
         "cache MB": f"{cache.held_bytes() / 1e6:.1f}",
     }
 
 
+def measure_graphs(
+    case: Case, expected: Tensor, methods: Methods, same: list[bool]
+) -> dict[str, str]:
+    """Times of CUDA graphs in every precision; ``same`` is told whether float32's codes agree."""
+    row: dict[str, str] = {}
+    for precision, compiled in product(PRECISIONS, (False, True)[: 1 + methods.compile]):
+        sample = graphed(case, precision, compiled)
+        found = sample()  # captured before it is timed
+        if precision == "float32":
+            same.append(torch.equal(found, expected))
+        seconds = fastest_seconds(sample, methods.repeats)
+        row[f"graph{', compiled' * compiled}, {precision} s"] = f"{seconds:.4f}"
+    row["bfloat16's error, nats a code"] = f"{log_prob_error(case, expected):.4f}"
+    return row
+
+
 @torch.inference_mode()
 def measure_bundle(name: str, batch: int, device: str) -> dict[str, str]:
-    """One row: what a batch of pictures costs, and the shares of what it takes to make it."""
-    parts = bundle.load(name)
-    codec, priors = parts.vqvae.to(device), [prior.to(device) for prior in parts.priors]
-    discriminator = parts.discriminator.to(device)
+    """One row: what a batch of pictures costs, and the shares of sampling, decoding, scoring."""
+    loaded = bundle.load(name)
+    codec, priors = loaded.vqvae.to(device), [prior.to(device) for prior in loaded.priors]
+    discriminator = loaded.discriminator.to(device)
     codes = joint.draw(priors, batch, batch=batch)
-    seen = codec.represent(codes, parts.discriminator_input)
+    discriminator_inputs = represent(codec, codes, loaded.discriminator_input)
     times = {
-        "sampling": timed(lambda: joint.draw(priors, batch, batch=batch), 3),
-        "decoding": timed(lambda: codec.decode(codes), 3),
-        "scoring": timed(lambda: discriminator(seen), 3),
+        "sampling": fastest_seconds(lambda: joint.draw(priors, batch, batch=batch), 3),
+        "decoding": fastest_seconds(lambda: codec.decode(codes), 3),
+        "scoring": fastest_seconds(lambda: discriminator(discriminator_inputs), 3),
     }
     total = sum(times.values())
     cells = sum(level[0].numel() for level in codes)
@@ -334,27 +371,29 @@ def command(
     check: int = 24,
     repeats: int = 3,
 ) -> None:
-    """Time ways of sampling a PixelCNN that write the same codes.
+    """Time methods of sampling a PixelCNN that write the same codes.
 
     Args:
-        networks: which: the small ones, the paper's at full size, or all.
-        batch: canvases that are written together; one or several numbers.
-        device: cpu or cuda.
-        threads: of torch, on the CPU.
-        bundles: whose pictures are timed.
-        nets: of those networks, the ones of these names; all if not given.
-        fixed_point: whether to time that way too; it is slow where it takes many passes.
-        check: codes that are sampled the naive way, to compare; its time is of one forward pass.
-        repeats: of which the fastest counts.
-        graph: check and time the steps of CUDA graphs on the CPU too, where nothing is captured.
-        compile: check and time them as written anew by Inductor, too.
+        networks: Which networks: the small ones, the paper's at full size, or all.
+        batch: Number of canvases that are written together; one number or several.
+        device: Where the networks run, cpu or cuda.
+        threads: Number of torch's threads on the CPU.
+        bundles: Names or paths of the bundles whose pictures are timed.
+        graph: Time the steps of CUDA graphs on the CPU too, where nothing is captured.
+        compile: Time those steps as written anew by Inductor, too.
+        nets: Names of networks among those; all of them if not given.
+        fixed_point: Time the fixed-point iteration; it is slow where it takes many passes.
+        check: Number of codes that the naive method samples, to compare; the time shown for it is
+            computed from one forward pass.
+        repeats: Number of calls of which the fastest counts.
     """
     batches = batch if isinstance(batch, list) else [batch]
-    if min(*batches, threads, check, repeats) < 1:
-        raise ValueError(
-            f"batch={batch}, threads={threads}, check={check}, repeats={repeats}: expected 1 or "
-            "more of each"
-        )
+    if min(*batches, threads) < 1:
+        raise ValueError(f"batch={batch}, threads={threads}: expected 1 or more for both")
+    methods = Methods(fixed_point, graph or compile or device == "cuda", compile, check, repeats)
+    chosen = {"small": SMALL, "paper": PAPER, "all": SMALL | PAPER}[networks]
+    if unknown := set(nets) - set(chosen):
+        raise ValueError(f"nets {sorted(unknown)}, expected some of {list(chosen)}")
     torch.set_num_threads(threads)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
     limits = ceilings(device)
@@ -362,18 +401,10 @@ def command(
         f"float32, {where}: {limits[0] / 1e9:.1f} G multiply-adds/s, {limits[1] / 1e9:.1f} GB/s. "
         "naive: one forward pass times the number of codes.\n"
     )
-    chosen = {"small": SMALL, "paper": PAPER, "all": SMALL | PAPER}[networks]
-    if unknown := set(nets) - set(chosen):
-        raise ValueError(f"nets {sorted(unknown)}, expected some of {list(chosen)}")
-    chosen = {name: chosen[name] for name in nets or chosen}
     rows = []
     for size in batches:
-        for name, config in chosen.items():
-            steps = graph or compile or device == "cuda"
-            rows.append(
-                measure(name, config, size, device, limits, steps, compile, fixed_point, check,
-                        repeats)
-            )  # fmt: skip
+        for name in nets or chosen:
+            rows.append(measure(name, chosen[name], size, device, limits, methods))
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     print("\n" + markdown_table(rows, list(rows[0])))
     rows = [measure_bundle(name, size, device) for name in bundles for size in batches]
@@ -382,6 +413,7 @@ def command(
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Parse the arguments of ``ral bench sampling`` and run it."""
     from jsonargparse import auto_cli
 
     auto_cli(command, args=argv, prog="ral bench sampling", as_positional=False)

@@ -27,7 +27,7 @@ from ral_env.tasks import TASKS
 
 
 def fastest(call: Callable[[], float], repeats: int) -> float:
-    """The least of some measurements: what else the machine does only ever adds."""
+    """The least of ``repeats`` measurements: what else the machine does only ever adds."""
     return min(call() for _ in range(repeats))
 
 
@@ -59,7 +59,11 @@ def seconds_of_scoring(envs: Any, repeats: int = 3) -> float:
 
 
 def stepping(num_envs: int) -> list[dict[str, str]]:
-    """One row an id, and CartPole's two vector environments first."""
+    """One row an id, after those of CartPole's two vector environments.
+
+    Args:
+        num_envs: Number of canvases, and of poles.
+    """
     native = gym.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point")
     sync = gym.make_vec("CartPole-v1", num_envs, vectorization_mode="sync")
     # Unwrapped: no wrapper is counted on either side.
@@ -94,7 +98,12 @@ def _row(name: str, per_step: float, floor: float) -> dict[str, str]:
 
 
 def memory(env: str, num_envs: int) -> None:
-    """Print this process's peak memory in MB, after the imports and after an episode (Linux)."""
+    """Print this process's peak memory in MB, after the imports and after an episode (Linux).
+
+    Args:
+        env: Id of the environment.
+        num_envs: Number of its canvases.
+    """
 
     def peak() -> float:
         # Not getrusage: that counts what the process was before it became this program.
@@ -108,20 +117,13 @@ def memory(env: str, num_envs: int) -> None:
     print(f"{imported:.0f} {peak():.0f}")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measure what an environment step costs, and what a large vector environment needs."""
-    from jsonargparse import auto_cli
-
-    auto_cli(command, args=argv, prog="ral bench stepping", as_positional=False)
-
-
 def command(num_envs: int = 16, memory_of: str = "RALCelebA128-v0", memory_envs: int = 64) -> None:
     """Measure what an environment step costs, and what a large vector environment needs.
 
     Args:
-        num_envs: canvases, and poles.
-        memory_of: the id whose memory is measured.
-        memory_envs: canvases there.
+        num_envs: Number of canvases, and of poles.
+        memory_of: Id of the environment whose memory is measured.
+        memory_envs: Number of canvases of that environment.
     """
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ral_env.StandInWarning)
@@ -141,6 +143,13 @@ def command(num_envs: int = 16, memory_of: str = "RALCelebA128-v0", memory_envs:
         f"\nPeak memory of {memory_of} with {memory_envs} canvases on {name!r}, a whole episode "
         f"scored: {found[1]} MB, of which {found[0]} MB are there after the imports."
     )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the arguments of ``ral bench stepping`` and run it."""
+    from jsonargparse import auto_cli
+
+    auto_cli(command, args=argv, prog="ral bench stepping", as_positional=False)
 
 
 if __name__ == "__main__":

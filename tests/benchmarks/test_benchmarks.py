@@ -107,8 +107,9 @@ def test_ppo_is_timed_either_way():
 
 
 @pytest.mark.parametrize("more", [{}, {"attention_layers": 1}, {"condition_layers": 1}])
-def test_every_way_of_sampling_writes_the_same_codes(more):
-    row = sampling.measure("tiny", sampling._net(4, 8, 2, **more), 3, "cpu", (1e9, 1e9), True)
+def test_every_method_of_sampling_writes_the_same_codes(more):
+    methods = sampling.Methods(graph=True)
+    row = sampling.measure("tiny", sampling._net(4, 8, 2, **more), 3, "cpu", (1e9, 1e9), methods)
     assert row["same codes"] == "yes"
     assert {"naive s", "row-wise s", "cached s", "graph, float32 s", "floor s"} <= row.keys()
     assert 0 < float(row["bfloat16's error, nats a code"]) < 0.1
