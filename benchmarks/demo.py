@@ -12,9 +12,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -29,6 +27,7 @@ from agents.evaluation.evaluator import HEADINGS, BatchSizes, Evaluation, Evalua
 from agents.training.fit import fit_prior, mean_nll
 from agents.training.optimise import Training
 from benchmarks import demo_pictures
+from benchmarks.workers import workers
 from ral_env.bundle import Bundle, load
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.migrations import old_names
@@ -92,8 +91,7 @@ class Trained(NamedTuple):
 def train_arm(arm: Arm) -> Trained:
     """Train one arm for its time.
 
-    Runs in a process of its own with one thread, beside another arm's: small nets gain nothing
-    from a second thread.
+    It uses one thread, beside another arm's process: small nets gain nothing from a second thread.
     """
     torch.set_num_threads(1)
     bundle = load(arm.bundle) if arm.bundle else load_bundle(arm.env)
@@ -324,8 +322,8 @@ def command(
     folder = Path(out or f"runs/demo/{env}-{preset}")
     arms = [Arm(label, env, seconds, seed, preset) for seed in range(seeds) for label in TRAINED]
     print(f"{len(arms)} arms of {seconds:.0f} s, {jobs} at a time, on {bundle.dataset}")
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        trained = dict(zip(arms, pool.map(train_arm, arms), strict=True))
+    with workers(jobs) as run:
+        trained = dict(zip(arms, run(train_arm, arms), strict=True))
     results, notes = [], []
     for seed in range(seeds):
         print(f"measuring seed {seed}")

@@ -16,8 +16,6 @@ import csv
 import dataclasses
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from agents.evaluation.evaluator import HEADINGS, Evaluator, TemperedPrior
 from agents.training.discriminator import DiscriminatorTraining
 from agents.training.files import write_whole
 from benchmarks import demo
+from benchmarks.workers import workers
 from ral_env import bundle as bundles
 from ral_env import migrations
 from ral_env.nets import PatchGANConfig
@@ -212,9 +211,9 @@ def command(
     left = [job for job in todo if job.key not in done]
     controls = {job.control: job for job in left if not job.control.exists()}
     print(f"{len(left)} of {len(todo)} arms of {seconds:g} s to train, {jobs} at a time")
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        list(pool.map(train_control, controls.values()))
-        for row in pool.map(measure, left):
+    with workers(jobs) as run:
+        list(run(train_control, controls.values()))
+        for row in run(measure, left):
             rows.append({key: str(value) for key, value in row.items()})
             with open(file, "w", newline="") as target:
                 writer = csv.DictWriter(target, list(rows[0]))

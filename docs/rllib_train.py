@@ -39,6 +39,7 @@ class CodeModule(TorchRLModule, ValueFunctionAPI):
     """An actor and a critic that share nothing, on embedded codes."""
 
     def setup(self) -> None:
+        """Make the networks; RLlib calls it once."""
         self.actor = CodeEmbeddingExtractor(self.observation_space)
         self.critic = CodeEmbeddingExtractor(self.observation_space)
         self.logits = nn.Linear(self.actor.features_dim, int(self.action_space.n))
@@ -127,6 +128,7 @@ def train(config: PPOConfig, iterations: int, out: Path | str) -> list[dict[str,
 
 
 def main() -> None:
+    """Parse the arguments, train, and say where the checkpoint is."""
     parser = argparse.ArgumentParser(description="RLlib's PPO on one of our environments")
     parser.add_argument("--env", default="RALFaces32-v0", help="an id; see `ral envs`")
     parser.add_argument("--iterations", type=int, default=30)

@@ -22,7 +22,7 @@ def evaluate(bundle: list[str], count: int = 1000, seed: int = 0, out: str = "")
     as near to the held-out ones as a prior can hope to come.
 
     Args:
-        bundle: Names or paths of bundles, or environment ids. All must have the VQ-VAE of the
+        bundle: Names or paths of bundles, or environment ids; all must have the VQ-VAE of the
             first, as those that `ral train` leaves have.
         count: Number of samples of each bundle. Fréchet distances at different counts cannot be
             compared.
@@ -90,7 +90,11 @@ def main(argv: list[str] | None = None) -> None:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="ral evaluate", description=main.__doc__)
-    parser.add_argument("bundle", nargs="+", help="names or paths of bundles, or environment ids")
+    parser.add_argument(
+        "bundle",
+        nargs="+",
+        help="names or paths of bundles, or environment ids; all must have the VQ-VAE of the first",
+    )
     parser.add_function_arguments(evaluate, skip={"bundle"}, as_group=False, as_positional=False)
     evaluate(**parser.parse_args(argv))
 

@@ -31,24 +31,9 @@ def test_variants_are_trained_compared_and_never_done_twice(tiny_codes, tmp_path
     monkeypatch.setitem(reinforce.PRESETS, "small", hasty)
     monkeypatch.setattr(recipes, "_own_core", lambda: None)  # would change this process's clock
 
-    class Here:
-        """A pool of no processes."""
-
-        def __init__(self, *_):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        map = staticmethod(map)
-
-    monkeypatch.setattr(recipes, "ProcessPoolExecutor", Here)
     file = tmp_path / "results.csv"
     words = ["bench", "recipes", "--env", "RALBundle-v0", "--bundles", f'["{tiny_codes}"]',
-             "--seconds", "0.7", "--out", str(file)]  # fmt: skip
+             "--seconds", "0.7", "--jobs", "1", "--out", str(file)]  # fmt: skip
     assert main([*words, "--variants", '["small"]']) == 0
     assert main([*words, "--variants", '["small", "hinge"]']) == 0
     rows = list(csv.DictReader(file.read_text().splitlines()))
