@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -24,7 +24,7 @@ import ral_env
 from agents import reinforce
 from agents.evaluation import metrics
 from agents.evaluation.evaluator import HEADINGS, BatchSizes, Evaluation, Evaluator, TemperedPrior
-from agents.training.fit import fit_prior, mean_nll
+from agents.training.fit import fit_priors, mean_nll
 from agents.training.optimise import Training
 from benchmarks import demo_pictures
 from benchmarks.workers import workers
@@ -69,6 +69,7 @@ class Arm:
         seed: Seed of the training.
         preset: Settings of the RAL loop.
         bundle: Another bundle than the environment's own.
+        clock: What seconds are counted by.
     """
 
     label: str
@@ -77,6 +78,7 @@ class Arm:
     seed: int
     preset: str = "small"
     bundle: str | None = None
+    clock: Callable[[], float] = time.perf_counter
 
 
 class Trained(NamedTuple):
@@ -103,30 +105,27 @@ def train_arm(arm: Arm) -> Trained:
 
 def continue_mle(arm: Arm, bundle: Bundle) -> tuple[list[Any], float, list[dict[str, float]]]:
     """Give the priors more maximum likelihood: the nets, seconds, and the learning curve."""
-    layout = bundle.layout
+    layout, start = bundle.layout, arm.clock()
     train, validation = (layout.as_grids(bundle.split(s)) for s in ("train", "validation"))
     priors = copy.deepcopy(list(bundle.priors))
-    start = time.perf_counter()
+    nats = list(map(mean_nll, priors, validation, [None, *validation[:-1]]))
     torch.manual_seed(arm.seed)
-    above = [None, *validation[:-1]]
-    nats = list(map(mean_nll, priors, validation, above))
+    priors, histories = fit_priors(
+        priors,
+        train,
+        validation,
+        [CONTINUED_TRAINING] * len(priors),
+        seed=arm.seed,
+        seconds=arm.seconds,
+        options=lambda level, fitted: {"clock": arm.clock},
+    )
     curve: list[dict[str, float]] = []
-    for level, prior in enumerate(priors):
-        cells = validation[level][0].numel()
-        history = fit_prior(
-            prior,
-            train[level],
-            validation[level],
-            CONTINUED_TRAINING,
-            seed=arm.seed,
-            seconds=arm.seconds * cells / layout.length,  # each code has its share
-            conditions=(train[level - 1], validation[level - 1]) if level else None,
-        )
+    for level, history in enumerate(histories):
         before = curve[-1]["seconds"] if curve else 0.0
         for row in history:
-            nats[level] = row["validation_nats_per_code"] * cells
+            nats[level] = row["validation_nats_per_code"] * validation[level][0].numel()
             curve.append({"seconds": before + row["seconds"], "validation NLL": sum(nats)})
-    return priors, time.perf_counter() - start, curve
+    return priors, arm.clock() - start, curve
 
 
 def run_loop(arm: Arm, bundle: Bundle) -> tuple[list[Any], float, list[dict[str, float]]]:
@@ -148,6 +147,7 @@ def run_loop(arm: Arm, bundle: Bundle) -> tuple[list[Any], float, list[dict[str,
             "validation NLL": -joint.total_log_prob(policies, watched).mean().item()
         },
         watch_every=20,
+        clock=arm.clock,
     )
     if result.interrupted:
         raise KeyboardInterrupt

@@ -25,7 +25,7 @@ from agents import reinforce
 from agents.evaluation import metrics
 from agents.evaluation.evaluator import HEADINGS, Evaluator, TemperedPrior
 from agents.training.discriminator import DiscriminatorTraining
-from agents.training.files import write_whole
+from agents.training.files import write_rows, write_whole
 from benchmarks import demo
 from benchmarks.workers import workers
 from ral_env import bundle as bundles
@@ -77,6 +77,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+# Processor time: a training that shares its core with another program is given as much as one that
+# does not.
+CLOCK = time.process_time
+
 # Columns of the printed table, in its order, and their digits. Those that end in "minus_mle" are
 # differences from continued MLE at the same entropy.
 DIGITS = {
@@ -119,17 +123,9 @@ class Job:
         return self.folder / f"mle-{Path(self.bundle).name}-{self.seed}-{self.seconds:g}.pt"
 
 
-def _own_core() -> None:
-    """One thread; and time is the processor's, so that an arm which shares its core with another
-    program is given as much as one that does not."""
-    torch.set_num_threads(1)
-    time.perf_counter = time.process_time
-
-
 def train_control(job: Job) -> None:
     """Give maximum likelihood as much time, and save its weights."""
-    _own_core()
-    arm = demo.Arm(demo.CONTINUED, job.env, job.seconds, job.seed, bundle=job.bundle)
+    arm = demo.Arm(demo.CONTINUED, job.env, job.seconds, job.seed, bundle=job.bundle, clock=CLOCK)
     weights = [
         {name: torch.from_numpy(v) for name, v in state.items()}
         for state in demo.train_arm(arm).weights
@@ -139,13 +135,13 @@ def train_control(job: Job) -> None:
 
 def measure(job: Job) -> dict[str, Any]:
     """Train a variant: its row, with differences from continued MLE at the same entropy."""
-    _own_core()
+    torch.set_num_threads(1)
     bundle = bundles.load(job.bundle)
     config = config_of(
         VARIANTS[job.variant], env=job.env, bundle=job.bundle, seed=job.seed,
         seconds=job.seconds, iterations=10**9,
     )  # fmt: skip
-    result = reinforce.train(config, progress=False)
+    result = reinforce.train(config, progress=False, clock=CLOCK)
     if not result.history:
         raise ValueError(f"seconds={job.seconds} were over before the first policy update")
     evaluator = Evaluator(bundle, demo.BATCH_SIZES)
@@ -215,10 +211,7 @@ def command(
         list(run(train_control, controls.values()))
         for row in run(measure, left):
             rows.append({key: str(value) for key, value in row.items()})
-            with open(file, "w", newline="") as target:
-                writer = csv.DictWriter(target, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(file, rows)
             print(", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
     wanted = {job.key for job in todo}
     print("\n" + table([row for row in rows if _key(row) in wanted]))
