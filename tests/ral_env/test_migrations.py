@@ -147,3 +147,11 @@ def test_an_environment_of_a_stored_spec_is_made(name, old_modules):
     observation, _ = env.reset(seed=0)
     assert env.observation_space.contains(observation)
     env.close()
+
+
+@pytest.mark.parametrize("old", migrations.COLUMNS)
+def test_an_old_column_is_read_as_the_new_one(old):
+    new = migrations.COLUMNS[old]
+    with pytest.warns(FutureWarning, match=f"{old} is called {new} now .a file"):
+        found = migrations.columns({"row": "RAL", old: 7}, "a file")
+    assert found == {"row": "RAL", new: 7}
