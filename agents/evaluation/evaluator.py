@@ -185,11 +185,18 @@ class Evaluator:
     def fd_difference(self, a: Evaluation, b: Evaluation) -> tuple[float, float, float]:
         """``fd`` of a less that of b, and its 95 % interval (low, high). Negative: a is nearer.
 
-        See :func:`agents.evaluation.metrics.paired_bootstrap`; the bundle must have a feature net.
+        See :func:`agents.evaluation.metrics.paired_bootstrap`.
+
+        Raises:
+            ValueError: if the bundle has no feature net.
         """
-        assert self.held_out_features is not None and a.features is not None
-        assert b.features is not None
-        return metrics.paired_bootstrap(self.held_out_features, a.features, b.features)
+        real = self.held_out_features
+        if real is None or a.features is None or b.features is None:
+            raise ValueError(
+                f"{self.bundle!r} has no feature net, which the Fréchet distance needs: choose a "
+                "bundle that has one"
+            )
+        return metrics.paired_bootstrap(real, a.features, b.features)
 
 
 def results(

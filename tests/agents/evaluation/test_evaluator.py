@@ -96,8 +96,11 @@ def test_the_difference_of_two_distances_has_an_interval_around_it():
 
 def test_a_bundle_without_oracle_and_features_has_no_figures_of_them():
     made = bundle.load("faces64")
-    row = Evaluator(made).evaluate_prior(TemperedPrior(made.priors), count=8).figures
-    assert set(row) == {"forward_nll", "entropy", "score", "diversity"}
+    evaluator = Evaluator(made)
+    found = evaluator.evaluate_prior(TemperedPrior(made.priors), count=8)
+    assert set(found.figures) == {"forward_nll", "entropy", "score", "diversity"}
+    with pytest.raises(ValueError, match="no feature net"):
+        evaluator.fd_difference(found, found)
 
 
 def test_results_set_a_policy_beside_the_prior():
