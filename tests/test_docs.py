@@ -78,6 +78,7 @@ def test_a_pages_code_runs_and_its_spaces_are_right(name: str):
     assert isinstance(env, gym.Env) and made["observations"].shape == (4, 64)
     assert repr(env.action_space) in text
     space = env.observation_space
+    assert isinstance(space, gym.spaces.Box)
     assert f"`Box({space.low[0]}, {space.high[0]}, {space.shape}, {space.dtype})`" in text
     assert bundle.find(TASKS[name].bundle).parent == bundle.SHIPPED
 

@@ -49,8 +49,11 @@ def test_learning_curves_draws_a_panel_per_column_and_skips_gaps(tmp_path):
     rows[0]["auc"], rows[2]["auc"] = 0.5, 0.75
     figure = plots.curves_figure(rows, ["reward", "auc"])
     reward, auc = figure.axes
-    assert [list(line.get_ydata()) for line in reward.lines] == [[0, 1, 2, 3], [0, 2, 4, 6]]
-    assert [list(line.get_xdata()) for line in auc.lines] == [[0, 2], []]
+    assert [np.asarray(line.get_ydata()).tolist() for line in reward.lines] == [
+        [0, 1, 2, 3],
+        [0, 2, 4, 6],
+    ]
+    assert [np.asarray(line.get_xdata()).tolist() for line in auc.lines] == [[0, 2], []]
     assert reward.get_xlabel() == "seconds"
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b"]
     plots.learning_curves(rows, ["reward"], tmp_path / "new" / "curves.png")

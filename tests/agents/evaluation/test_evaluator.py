@@ -42,6 +42,7 @@ def test_a_priors_figures_are_those_of_its_samples():
     oracle_entropy = -joint.total_log_prob(made.oracles, test).mean().item()
     assert row["forward_kl"] == close(forward - oracle_entropy, forward)
     assert row["diversity"] == metrics.diversity(grids[0].flatten(1))
+    assert made.features is not None
     images = [made.vqvae.decode([grid]) for grid in (test[0], grids[0])]
     features = [made.features.features(image).detach() for image in images]
     assert row["fd"] == pytest.approx(metrics.frechet_distance(*features), rel=1e-4)
