@@ -46,8 +46,9 @@ from torch import Tensor
 from benchmarks.plots import markdown_table
 from ral_env import bundle
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint
-from ral_env.nets.cache import Cache, gumbel
+from ral_env.nets.cache import Cache
 from ral_env.nets.graph import PRECISIONS, GraphSampler
+from ral_env.nets.noise import gumbel
 
 
 def _net(grid: int, hidden: int, layers: int, **more: Any) -> PixelCNNConfig:
@@ -146,7 +147,7 @@ def log_prob_error(case: Case, codes: Tensor) -> float:
 def row_wise(case: Case) -> Tensor:
     codes = torch.zeros_like(case.empty)
     rows, columns = case.net.config.grid
-    cache = Cache(case.net, case.batch, case.net.context(case.condition, rows))
+    cache = Cache(case.net.weights(), case.batch, case.net.context(case.condition, rows))
     for row in range(rows):
         cache.next_row(codes[:, row - 1] if row else None)
         for column in range(columns):
@@ -272,7 +273,7 @@ def measure(
     half = expected.clone()
     half[:, config.grid[0] // 2 :] = config.num_codes
     completed = timed(lambda: cached(case, half), repeats)
-    cache = Cache(case.net, batch, case.net.context(case.condition, config.grid[0]))
+    cache = Cache(case.net.weights(), batch, case.net.context(case.condition, config.grid[0]))
     least = floor(case, *limits)
     graphs: dict[str, str] = {}
     if graph:

@@ -11,15 +11,18 @@ every convolution may look at its own row (vertical stack) or its own cell (hori
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ral_env.nets import cache
+from ral_env.nets.eager import sample_empty_
+from ral_env.nets.noise import NoiseSource
 from ral_env.nets.vqvae import ResidualBlock
+from ral_env.nets.weights import AttentionWeights, BlockWeights, OutputWeights, PixelCNNWeights
+from ral_env.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,18 @@ class PixelCNNConfig:
     condition_grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            grid="[1, inf)",
+            num_codes="[1, inf)",
+            hidden="[1, inf)",
+            residual="[1, inf)",
+            layers="[1, inf)",
+            dropout="[0, 1)",
+            output_layers="[0, inf)",
+            condition_layers="[0, inf)",
+            condition_grid="[1, inf)",
+        )
         if self.filter_size % 2 == 0 or self.filter_size < 3:
             raise ValueError(f"filter_size={self.filter_size}, expected an odd number from 3 on")
         if not 0 <= self.attention_layers <= self.layers:
@@ -65,7 +80,7 @@ class PixelCNNConfig:
                 f"{self.condition_layers} and {self.condition_grid}"
             )
         if self.condition_grid and any(
-            mine % above for mine, above in zip(self.grid, self.condition_grid, strict=True)
+            side % above for side, above in zip(self.grid, self.condition_grid, strict=True)
         ):
             raise ValueError(f"grid {self.grid} is no multiple of {self.condition_grid}")
 
@@ -79,6 +94,11 @@ def gate(x: Tensor, dim: int = 1) -> Tensor:
     """tanh of the first half of the channels times sigmoid of the second."""
     a, b = x.chunk(2, dim)
     return torch.tanh(a) * torch.sigmoid(b)
+
+
+def _matrix(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """Weight of a 1x1 convolution or linear layer as a matrix (in, out)."""
+    return layer.weight.detach().flatten(1).t()
 
 
 class GatedBlock(nn.Module):
@@ -108,6 +128,21 @@ class GatedBlock(nn.Module):
             v = v + self.vertical_out(self.dropout(gate(v_in)))
         return v, h + self.horizontal_out(self.dropout(gate(h_in)))
 
+    def weights(self, attention: AttentionWeights | None) -> BlockWeights:
+        """This block's and those of the ``attention`` that follows it, see ``weights.py``."""
+        assert self.vertical.bias is not None and self.horizontal.bias is not None
+        return BlockWeights(
+            vertical=self.vertical.weight.detach(),
+            vertical_bias=self.vertical.bias.detach(),
+            horizontal=self.horizontal.weight.detach(),
+            horizontal_bias=self.horizontal.bias.detach(),
+            across=_matrix(self.across),
+            condition=None if self.condition is None else _matrix(self.condition),
+            vertical_out=None if self.vertical_out is None else _matrix(self.vertical_out),
+            horizontal_out=_matrix(self.horizontal_out),
+            attention=attention,
+        )
+
 
 class CausalAttention(nn.Module):
     """Self-attention of each cell to itself and to all cells before it in raster order."""
@@ -132,6 +167,20 @@ class CausalAttention(nn.Module):
         q, k, v = self.split(h.flatten(2).transpose(1, 2))  # (B, C, h, w) -> (B, h*w, C)
         mixed = self.merge(F.scaled_dot_product_attention(q, k, v, is_causal=True))
         return h + mixed.transpose(1, 2).view_as(h)
+
+    def weights(self) -> AttentionWeights:
+        """See ``weights.py``."""
+        norm, split, merge = self.norm, self.query_key_value, self.out
+        return AttentionWeights(
+            heads=self.heads,
+            eps=norm.eps,
+            norm=norm.weight.detach(),
+            norm_bias=norm.bias.detach(),
+            split=_matrix(split),
+            split_bias=split.bias.detach(),
+            merge=_matrix(merge),
+            merge_bias=merge.bias.detach(),
+        )
 
 
 class PixelCNN(nn.Module):
@@ -268,12 +317,12 @@ class PixelCNN(nn.Module):
         prefix: Tensor,
         condition: Tensor | None = None,
         temperature: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: NoiseSource = None,
     ) -> Tensor:
         """Write the EMPTY cells of ``prefix``, one code at a time, and keep all others.
 
         Exact: the same as evaluating :meth:`logits` anew for each cell, at one cell's work a cell
-        (see ``cache.py``). Dropout is off, whatever the mode.
+        (see ``cache.py``). Dropout is off in train mode, too.
 
         Args:
             prefix: int64 (B, h, w); cells that hold num_codes are EMPTY; h may be fewer rows.
@@ -290,8 +339,35 @@ class PixelCNN(nn.Module):
         """
         self.check_sample(prefix, temperature)
         codes = prefix.clone()
-        cache.sample_empty_(self, codes, condition, temperature, generator)
+        if (codes == self.config.num_codes).any():
+            with torch.inference_mode():
+                context = self.context(condition, codes.shape[1])
+                sample_empty_(self.weights(), codes, context, temperature, generator)
         return codes
+
+    @torch.no_grad()
+    def weights(self) -> PixelCNNWeights:
+        """All weights but the condition stack's as matrices, for samplers; see ``weights.py``."""
+        blocks: Any = self.blocks
+        output: Any = self.output
+        attention: Any = self.attention
+        attended = {int(layer): module.weights() for layer, module in attention.items()}
+        return PixelCNNWeights(
+            embedding=self.embedding.weight.detach(),
+            position=(self.row + self.column).permute(1, 2, 0),
+            blocks=tuple(block.weights(attended.get(i)) for i, block in enumerate(blocks)),
+            output=tuple(
+                OutputWeights(
+                    enter=_matrix(enter),
+                    enter_bias=enter.bias.detach(),
+                    leave=_matrix(leave),
+                    leave_bias=leave.bias.detach(),
+                )
+                for _, enter, _, _, leave in output
+            ),
+            head=_matrix(self.head),
+            head_bias=cast(Tensor, self.head.bias).detach(),
+        )
 
     def check_sample(self, prefix: Tensor, temperature: float) -> None:
         """A ValueError if :meth:`sample` cannot take these codes, EMPTY cells included, or this

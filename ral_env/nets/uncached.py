@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ral_env.nets.cache import gumbel
+from ral_env.nets.noise import gumbel
 
 
 class UncachedPrior(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from conftest import FLOAT32, close
 
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint
-from ral_env.nets.cache import gumbel
+from ral_env.nets.noise import gumbel
 
 
 def build(top=(3, 2), bottom=(6, 4), codes=7, seed=0, **overrides) -> list[PixelCNN]:
