@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ral_env.ranges import check_ranges
+
 
 @dataclass(frozen=True)
 class FeatureNetConfig:
@@ -24,6 +26,15 @@ class FeatureNetConfig:
     features: int = 32
     outputs: int = 10
     name: str = "features"
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            in_channels="[1, inf)",
+            hidden="[1, inf)",
+            features="[1, inf)",
+            outputs="[1, inf)",
+        )
 
 
 class FeatureNet(nn.Module):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ral_env.ranges import check_ranges
+
 
 @dataclass(frozen=True)
 class PatchGANConfig:
@@ -27,6 +29,16 @@ class PatchGANConfig:
     plain_layers: int = 0
     dropout: float = 0.0
     global_head: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            in_channels="[1, inf)",
+            hidden="[1, inf)",
+            layers="[0, inf)",
+            plain_layers="[0, inf)",
+            dropout="[0, 1)",
+        )
 
 
 class PatchGAN(nn.Module):

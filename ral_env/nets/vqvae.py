@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ral_env.nets.protocol import represent
+from ral_env.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,16 @@ class VQVAEConfig:
     levels: int = 1
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise ValueError(f"levels={self.levels}, expected 1 or more")
+        check_ranges(
+            self,
+            image_size="[1, inf)",
+            hidden="[1, inf)",
+            residual="[1, inf)",
+            layers="[1, inf)",
+            num_codes="[1, inf)",
+            code_dim="[1, inf)",
+            levels="[1, inf)",
+        )
         halvings = self.layers + self.levels - 1
         if self.image_size % 2**halvings:
             raise ValueError(

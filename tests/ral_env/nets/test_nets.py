@@ -10,6 +10,7 @@ from ral_env.nets import (
     VQVAE,
     FeatureNet,
     FeatureNetConfig,
+    MixtureConfig,
     PatchGAN,
     PatchGANConfig,
     PixelCNN,
@@ -106,6 +107,21 @@ def test_a_negative_temperature_is_refused():
 def test_impossible_prior_sizes_are_refused(wrong):
     with pytest.raises(ValueError):
         dataclasses.replace(tiny_prior().config, **wrong)
+
+
+@pytest.mark.parametrize("config", [PixelCNNConfig((4, 4), 5), VQVAEConfig(16), PatchGANConfig(),
+                                    FeatureNetConfig(), MixtureConfig((4, 4), 9)])  # fmt: skip
+def test_sizes_out_of_range_are_refused_by_their_name(config):
+    sizes = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    numbers = [name for name, value in sizes.items() if type(value) in (int, float, tuple)]
+    assert len(numbers) >= 4
+    for name in numbers:
+        wrong = (0, 4) if isinstance(sizes[name], tuple) else -1
+        with pytest.raises(ValueError, match=f"{name}="):
+            dataclasses.replace(config, **{name: wrong})
+    if "dropout" in sizes:
+        with pytest.raises(ValueError, match="dropout=1.0"):
+            dataclasses.replace(config, dropout=1.0)
 
 
 def test_vqvae_shapes_and_partial_decoding():
