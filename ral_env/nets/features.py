@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
+from ral_env.nets.shapes import Features, Inputs, Outputs
 from ral_env.ranges import check_ranges
 
 
@@ -64,10 +65,10 @@ class FeatureNet(nn.Module):
         )
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(config.features, config.outputs))
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Inputs) -> Features:
         """Images (B, 3, H, W) in [-1, 1] to features (B, features)."""
         return self.body(images)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Inputs) -> Outputs:
         """Images (B, 3, H, W) in [-1, 1] to logits or attributes (B, outputs)."""
         return self.head(self.features(images))

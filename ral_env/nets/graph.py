@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ral_env.nets.noise import NoiseSource, gumbel
 from ral_env.nets.pixelcnn import PixelCNN, gate
+from ral_env.nets.shapes import Codes, Condition
 from ral_env.nets.weights import AttentionWeights, PixelCNNWeights
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -206,11 +207,11 @@ class GraphSampler:
     @torch.no_grad()
     def sample(
         self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
+        prefix: Codes,
+        condition: Condition | None = None,
         temperature: float = 1.0,
         generator: NoiseSource = None,
-    ) -> Tensor:
+    ) -> Codes:
         """What :meth:`PixelCNN.sample` does, with its arguments and errors.
 
         Raises:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ral_env.nets.pixelcnn import PixelCNN, PixelCNNConfig
+from ral_env.nets.shapes import Codes, Condition, ExpertLogProbs, LogProbs, StyleProbs
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Mixture(nn.Module):
         self.expert = PixelCNN(config.expert)
 
     def log_prob(
-        self, codes: Tensor, condition: Tensor | None = None, temperature: float = 1.0
-    ) -> Tensor:
+        self, codes: Codes, condition: Condition | None = None, temperature: float = 1.0
+    ) -> LogProbs:
         """log p of every code given those before it, in nats: (B, h, w). Differentiable.
 
         Exact: the sum over cells is the log-likelihood of the mixture. Each code's probability is
@@ -78,24 +79,24 @@ class Mixture(nn.Module):
         weights = (own.cumsum(2) - own).log_softmax(0)  # of the styles, by the codes before
         return (weights + own).logsumexp(0).view_as(codes)
 
-    def expert_log_prob(self, codes: Tensor, temperature: float = 1.0) -> Tensor:
+    def expert_log_prob(self, codes: Codes, temperature: float = 1.0) -> ExpertLogProbs:
         """What each expert says of every code given those before it, in nats: (K, B, h, w)."""
         styles = torch.arange(self.config.styles, device=codes.device)
         given = styles.view(-1, 1, 1, 1).expand(-1, len(codes), 1, 1)
         return torch.stack([self.expert.log_prob(codes, style, temperature) for style in given])
 
-    def compute_loss(self, codes: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:
+    def compute_loss(self, codes: Codes, condition: Condition | None = None) -> dict[str, Tensor]:
         """Maximum likelihood: ``nats_per_code``, the mean of -log p; see :meth:`log_prob`."""
         return {"nats_per_code": -self.log_prob(codes, condition).mean()}
 
     @torch.no_grad()
     def sample(
         self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
+        prefix: Codes,
+        condition: Condition | None = None,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> Codes:
         """Draw each canvas's style, then let that expert write the EMPTY cells; keep all others.
 
         The style is drawn by how likely the codes before the first EMPTY cell make it; codes that
@@ -121,7 +122,7 @@ class Mixture(nn.Module):
         self._check(condition, prefix)
         return self.expert.sample(prefix, condition, temperature, generator)
 
-    def posterior(self, prefix: Tensor, temperature: float = 1.0) -> Tensor:
+    def posterior(self, prefix: Codes, temperature: float = 1.0) -> StyleProbs:
         """How likely each style is, by the codes before the first EMPTY cell: (B, K), sums to 1."""
         given = (prefix != self.config.num_codes).flatten(1).cumprod(1).view_as(prefix)
         rows = int(given.any(2).sum(1).max()) if given.numel() else 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
+from ral_env.nets.shapes import Inputs, ScoreMap
 from ral_env.ranges import check_ranges
 
 
@@ -72,7 +73,7 @@ class PatchGAN(nn.Module):
         """Cells of the input (pixels or codes) from one patch to the next."""
         return 2**self.config.layers
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Inputs) -> ScoreMap:
         """Inputs (B, in_channels, H, W) to the score map (B, 1, H // stride, W // stride).
 
         Real is high. Scores are not bounded.

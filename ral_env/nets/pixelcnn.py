@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ral_env.nets.eager import sample_empty_
 from ral_env.nets.noise import NoiseSource
+from ral_env.nets.shapes import Codes, Condition, Context, Hidden, Logits, LogProbs
 from ral_env.nets.vqvae import ResidualBlock
 from ral_env.nets.weights import AttentionWeights, BlockWeights, OutputWeights, PixelCNNWeights
 from ral_env.ranges import check_ranges
@@ -228,7 +229,7 @@ class PixelCNN(nn.Module):
                 *(ResidualBlock(hidden, config.residual) for _ in range(config.condition_layers))
             )
 
-    def context(self, condition: Tensor | None, rows: int) -> Tensor | None:
+    def context(self, condition: Condition | None, rows: int) -> Context | None:
         """The level above, as features on this level's grid: (B, hidden, rows, w), or None.
 
         Raises:
@@ -249,7 +250,7 @@ class PixelCNN(nn.Module):
         scale_w = self.config.grid[1] // self.config.condition_grid[1]
         return features.repeat_interleave(scale_h, 2).repeat_interleave(scale_w, 3)[:, :, :rows]
 
-    def logits(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
+    def logits(self, codes: Codes, condition: Condition | None = None) -> Logits:
         """Logits of every cell given all cells before it, in one pass (teacher forcing).
 
         Args:
@@ -266,7 +267,7 @@ class PixelCNN(nn.Module):
 
     forward = logits
 
-    def hidden(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
+    def hidden(self, codes: Codes, condition: Condition | None = None) -> Hidden:
         """Features of every cell given all cells before it: (B, h, w, hidden).
 
         What :meth:`logits` is a :meth:`readout` of, and what a critic can read the same state from.
@@ -285,7 +286,7 @@ class PixelCNN(nn.Module):
                 h = self._run(self.attention[str(layer)], h, forget=forget)
         return h.permute(0, 2, 3, 1)
 
-    def readout(self, hidden: Tensor) -> Tensor:
+    def readout(self, hidden: Hidden) -> Logits:
         """Features of cells (B, h, w, hidden) to their logits (B, h, w, num_codes)."""
         forget = self.recompute and torch.is_grad_enabled()
         h = hidden.permute(0, 3, 1, 2)
@@ -299,8 +300,8 @@ class PixelCNN(nn.Module):
         return checkpoint(block, *inputs, use_reentrant=False) if forget else block(*inputs)
 
     def log_prob(
-        self, codes: Tensor, condition: Tensor | None = None, temperature: float = 1.0
-    ) -> Tensor:
+        self, codes: Codes, condition: Condition | None = None, temperature: float = 1.0
+    ) -> LogProbs:
         """log G of every code given those before it, in nats: (B, h, w). Differentiable.
 
         ``temperature`` divides the logits: the distribution that :meth:`sample` then draws from.
@@ -308,17 +309,17 @@ class PixelCNN(nn.Module):
         log_probs = (self.logits(codes, condition) / temperature).log_softmax(-1)
         return log_probs.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
 
-    def compute_loss(self, codes: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:
+    def compute_loss(self, codes: Codes, condition: Condition | None = None) -> dict[str, Tensor]:
         """Maximum likelihood: ``nats_per_code``, the mean of -log G over all cells."""
         return {"nats_per_code": -self.log_prob(codes, condition).mean()}
 
     def sample(
         self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
+        prefix: Codes,
+        condition: Condition | None = None,
         temperature: float = 1.0,
         generator: NoiseSource = None,
-    ) -> Tensor:
+    ) -> Codes:
         """Write the EMPTY cells of ``prefix``, one code at a time, and keep all others.
 
         Exact: the same as evaluating :meth:`logits` anew for each cell, at one cell's work a cell

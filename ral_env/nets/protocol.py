@@ -6,12 +6,12 @@ methods; they need not inherit anything from here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+
+from ral_env.nets.shapes import Codes, Condition, Grids, Images, Inputs, LogProbs
 
 
 @runtime_checkable
@@ -24,7 +24,7 @@ class Codec(Protocol):
     - ``lookup(codes) -> vectors``: (B, D, h, w) a level; for discriminators that see ``"codes"``.
     """
 
-    def decode(self, codes: Sequence[Tensor], /) -> Tensor:
+    def decode(self, codes: Grids, /) -> Images:
         """Images, float32 (B, 3, H, W) in [-1, 1].
 
         Grids may have fewer rows than they could, all levels in proportion: the upper part of an
@@ -34,7 +34,26 @@ class Codec(Protocol):
 
 
 @runtime_checkable
-class Prior(Protocol):
+class Sampler(Protocol):
+    """What writes the codes (B, h, w) of a level."""
+
+    def sample(
+        self,
+        prefix: Codes,
+        condition: Condition | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Codes:
+        """``prefix``, int64 (B, h, w), with every EMPTY cell written and all others kept.
+
+        EMPTY is ``num_codes``. All randomness comes from ``generator``. ``condition`` and
+        ``temperature`` are those of :class:`Prior`.
+        """
+        ...
+
+
+@runtime_checkable
+class Prior(Sampler, Protocol):
     """A distribution over a level's codes (B, h, w), one after the other in raster order.
 
     ``condition`` holds the codes of the level above, int64 (B, h', w'), and is None for the
@@ -42,29 +61,16 @@ class Prior(Protocol):
     """
 
     def log_prob(
-        self, codes: Tensor, condition: Tensor | None = None, temperature: float = 1.0
-    ) -> Tensor:
+        self, codes: Codes, condition: Condition | None = None, temperature: float = 1.0
+    ) -> LogProbs:
         """log G of every code given those before it, in nats: (B, h, w). Differentiable.
 
         ``temperature`` divides the logits.
         """
         ...
 
-    def sample(
-        self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """``prefix``, int64 (B, h, w), with every EMPTY cell written and all others kept.
 
-        EMPTY is ``num_codes``. All randomness comes from ``generator``.
-        """
-        ...
-
-
-def represent(codec: Codec, codes: Sequence[Tensor], kind: str) -> Tensor:
+def represent(codec: Codec, codes: Grids, kind: str) -> Inputs:
     """What a discriminator is shown of these codes.
 
     Args:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ral_env.nets.noise import gumbel
+from ral_env.nets.shapes import Codes, Condition, LogProbs
 
 
 class UncachedPrior(nn.Module):
@@ -30,8 +31,8 @@ class UncachedPrior(nn.Module):
         self.num_codes = num_codes
 
     def log_prob(
-        self, codes: Tensor, condition: Tensor | None = None, temperature: float = 1.0
-    ) -> Tensor:
+        self, codes: Codes, condition: Condition | None = None, temperature: float = 1.0
+    ) -> LogProbs:
         """log G of every code given those before it, in nats: (B, h, w). Differentiable."""
         log_probs = (self._logits(codes, condition) / temperature).log_softmax(-1)
         return log_probs.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
@@ -39,11 +40,11 @@ class UncachedPrior(nn.Module):
     @torch.no_grad()
     def sample(
         self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
+        prefix: Codes,
+        condition: Condition | None = None,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> Codes:
         """Write the EMPTY cells of ``prefix``: arguments and noise of :meth:`PixelCNN.sample`.
 
         Unlike there, dropout is on in train mode: sample in eval mode.

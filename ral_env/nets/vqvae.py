@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ral_env.nets.protocol import represent
+from ral_env.nets.shapes import Grid, Grids, GridVectors, Images, Inputs
 from ral_env.ranges import check_ranges
 
 
@@ -165,13 +166,13 @@ class VQVAE(nn.Module):
             vectors.append(nearest(level, project(x)))
         return vectors
 
-    def decode_vectors(self, vectors: Sequence[Tensor]) -> Tensor:
+    def decode_vectors(self, vectors: Sequence[GridVectors]) -> Images:
         """Codebook vectors (B, code_dim, h, w), a level each, to images (B, 3, H, W), unclamped."""
         above = [enlarge(v) for enlarge, v in zip(self.enlarge, vectors[:-1], strict=True)]
         return self.decoder(torch.cat([*above, vectors[-1]], 1))
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> list[Tensor]:
+    def encode(self, images: Images) -> list[Grid]:
         """Images (B, 3, H, W) in [-1, 1] to codes: one int64 grid (B, h, w) a level, top first.
 
         Raises:
@@ -199,7 +200,7 @@ class VQVAE(nn.Module):
         """Codes (B, h, w) of a level to their codebook vectors (B, code_dim, h, w)."""
         return F.embedding(grid.long(), self.codebooks[level]).permute(0, 3, 1, 2)
 
-    def lookup(self, codes: Sequence[Tensor]) -> list[Tensor]:
+    def lookup(self, codes: Grids) -> list[GridVectors]:
         """Codes, a grid (B, h, w) a level, to their codebook vectors (B, code_dim, h, w) each.
 
         Raises:
@@ -209,7 +210,7 @@ class VQVAE(nn.Module):
             raise ValueError(f"{len(codes)} grids of codes, expected {self.config.levels}")
         return [self._vectors(level, grid) for level, grid in enumerate(codes)]
 
-    def decode(self, codes: Sequence[Tensor]) -> Tensor:
+    def decode(self, codes: Grids) -> Images:
         """Codes, a grid (B, h, w) a level, to images (B, 3, H, W) in [-1, 1].
 
         Any number of rows decodes; a picture is ``2**layers`` pixels tall for each row of the
@@ -217,6 +218,6 @@ class VQVAE(nn.Module):
         """
         return self.decode_vectors(self.lookup(codes)).clamp(-1, 1)
 
-    def represent(self, codes: Sequence[Tensor], kind: str) -> Tensor:
+    def represent(self, codes: Grids, kind: str) -> Inputs:
         """See :func:`ral_env.nets.represent`."""
         return represent(self, codes, kind)

@@ -85,7 +85,7 @@ def test_log_probs_sum_to_one_over_all_sequences():
         (torch.full((2, 4, 4), -1), "EMPTY"),
     ],
 )
-def test_a_bad_prefix_is_refused(prefix, message):
+def test_a_bad_prefix_is_refused(no_shape_checks, prefix, message):
     with pytest.raises(ValueError, match=message):
         tiny_prior().sample(prefix)
 
@@ -137,8 +137,13 @@ def test_vqvae_shapes_and_partial_decoding():
     assert net.represent([codes], "image").shape[1] == 3
     with pytest.raises(ValueError, match="'image' or 'codes'"):
         net.represent([codes], "pixels")
-    with pytest.raises(ValueError, match="expected"):
-        net.encode(torch.zeros(2, 3, 8, 8))
+
+
+def test_images_that_do_not_fit_are_refused(no_shape_checks):
+    net = VQVAE(VQVAEConfig(16, hidden=8, residual=4, layers=2, num_codes=7, code_dim=3)).eval()
+    for images in (torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 16, 16), torch.zeros(3, 16, 16)):
+        with pytest.raises(ValueError, match=r"expected \(B, 3, 16, 16\)"):
+            net.encode(images)
     with pytest.raises(ValueError, match="floats"):
         net.encode(torch.zeros(2, 3, 16, 16).byte())
 
