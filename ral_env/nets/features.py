@@ -15,11 +15,15 @@ class FeatureNetConfig:
     """Sizes of a feature network.
 
     Args:
-        in_channels: channels of the image.
-        hidden: channels of the first convolution, doubled by each of the two that follow.
-        features: length of the feature vector (the penultimate layer).
-        outputs: classes, or attributes, that it is trained to tell.
-        name: what result tables call this feature space.
+        in_channels: Number of channels of the image.
+        hidden: Number of channels of the first convolution, doubled by each of the two that follow.
+        features: Length of the feature vector (the penultimate layer).
+        outputs: Number of classes, or of attributes, that it is trained to tell; 0 if the
+            data set is yet to say it.
+        name: Name of this feature space in result tables.
+
+    Raises:
+        ValueError: If a size is out of its range.
     """
 
     in_channels: int = 3
@@ -34,7 +38,7 @@ class FeatureNetConfig:
             in_channels="[1, inf)",
             hidden="[1, inf)",
             features="[1, inf)",
-            outputs="[1, inf)",
+            outputs="[0, inf)",
         )
 
 

@@ -33,11 +33,14 @@ class GraphSampler:
     """Samples one net for batches of one size.
 
     Args:
-        net: a PixelCNN; each call of :meth:`sample` takes its weights as they are then.
-        batch: canvases.
+        net: A PixelCNN; each call of :meth:`sample` takes its weights as they are then.
+        batch: Number of canvases.
         precision: ``float32`` is exact; with ``bfloat16`` all but the logits, the noise and the
             choice is in 16 bits, for half the bytes of weights.
-        compile: whether ``torch.compile`` writes the steps anew; it needs a C++ compiler.
+        compile: Whether ``torch.compile`` writes the steps anew; it needs a C++ compiler.
+
+    Raises:
+        ValueError: If there is no such precision.
     """
 
     def __init__(
@@ -212,10 +215,10 @@ class GraphSampler:
         temperature: float = 1.0,
         generator: NoiseSource = None,
     ) -> Codes:
-        """What :meth:`PixelCNN.sample` does, with its arguments and errors.
+        """Do what :meth:`PixelCNN.sample` does, with its arguments and errors.
 
         Raises:
-            ValueError: also if the prefix is of another batch.
+            ValueError: Also if the prefix is of another batch.
         """
         net, columns = self.net, self.net.config.grid[1]
         net.check_sample(prefix, temperature)

@@ -23,7 +23,9 @@ def log_prob(priors: Sequence[Prior], grids: Grids, temperature: float = 1.0) ->
     """log G of every code given all before it, in nats: (B, h, w) a level. Differentiable.
 
     Args:
+        priors: One a level.
         grids: int64 codes (B, h, w), a grid a level; all of them may have fewer rows.
+        temperature: Divides the logits.
     """
     above = [None, *grids[:-1]]
     return [
@@ -38,7 +40,11 @@ def total_log_prob(
     temperature: float = 1.0,
     batch: int | None = None,
 ) -> TotalLogProbs:
-    """log G of whole canvases, in nats: (B,), without gradient, a batch at a time."""
+    """log G of whole canvases, in nats: (B,), without gradient.
+
+    Arguments are those of :func:`log_prob`; ``batch`` is the number of canvases that are looked at
+    together, by default as many as 32,768 cells.
+    """
     cells = sum(grid[0].numel() for grid in grids)
     size = batch or max(1, 2**15 // cells)
     with torch.no_grad():
@@ -59,11 +65,15 @@ def sample(
     """Write the EMPTY cells of every level, the top first. See :meth:`PixelCNN.sample`.
 
     Args:
-        generator: A :class:`SharedGenerator` only where all priors are :class:`PixelCNN`.
+        priors: One a level.
+        prefixes: int64 (B, h, w), a grid a level; they are left as they are.
+        temperature: Divides the logits; 0 takes the likeliest codes.
+        generator: Source of all noise; a :class:`SharedGenerator` only where all priors are
+            :class:`PixelCNN`.
         batch: Number of canvases that are written together; all if not given.
 
     Raises:
-        ValueError: if there are not as many priors as levels.
+        ValueError: If there are not as many priors as levels.
     """
     if len(priors) != len(prefixes):
         raise ValueError(
@@ -88,7 +98,11 @@ def draw(
     temperature: float = 1.0,
     batch: int | None = None,
 ) -> list[Grid]:
-    """``count`` whole canvases: int64 (count, h, w) a level."""
+    """Sample ``count`` whole canvases: int64 (count, h, w) a level, on the priors' device.
+
+    Other arguments are those of :func:`sample`; the default ``batch`` is as many as 32,768 cells,
+    and at least 16.
+    """
     cells = sum(prior.config.grid[0] * prior.config.grid[1] for prior in priors)
     size = batch or max(16, 2**15 // cells)
     device = next(priors[0].parameters()).device

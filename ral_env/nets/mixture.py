@@ -18,10 +18,13 @@ from ral_env.nets.shapes import Codes, Condition, ExpertLogProbs, LogProbs, Styl
 
 @dataclass(frozen=True)
 class MixtureConfig(PixelCNNConfig):
-    """Sizes of a mixture: its grid and codes, and those of each expert. Of a coarsest level only.
+    """Sizes of a mixture: those of an expert, and how many there are. For the coarsest level only.
 
     Args:
-        styles: experts, 2 to num_codes. They are one net, which is told the style.
+        styles: Number of experts, 2 to num_codes. They are one net, which is told the style.
+
+    Raises:
+        ValueError: If a size is out of its range, or there is a level above.
     """
 
     styles: int = 8
@@ -39,8 +42,8 @@ class MixtureConfig(PixelCNNConfig):
     @property
     def expert(self) -> PixelCNNConfig:
         """The net that all experts are: its condition is a 1x1 grid, which holds the style."""
-        mine = {field.name: getattr(self, field.name) for field in fields(PixelCNNConfig)}
-        return PixelCNNConfig(**mine | {"condition_layers": 1, "condition_grid": (1, 1)})
+        sizes = {field.name: getattr(self, field.name) for field in fields(PixelCNNConfig)}
+        return PixelCNNConfig(**sizes | {"condition_layers": 1, "condition_grid": (1, 1)})
 
 
 class Mixture(nn.Module):
@@ -65,22 +68,22 @@ class Mixture(nn.Module):
 
         Args:
             codes: int64 (B, h, w); h may be fewer rows than the grid has.
-            condition: the style, int64 (B, 1, 1), where it is known.
-            temperature: divides the experts' logits; the styles stay equally likely.
+            condition: The style, int64 (B, 1, 1), where it is known.
+            temperature: Divides the experts' logits; the styles stay equally likely.
 
         Raises:
-            ValueError: if the shape, dtype or style does not fit.
+            ValueError: If the shape, dtype or style does not fit.
         """
         if condition is not None:
             self._check(condition, codes)
             return self.expert.log_prob(codes, condition, temperature)
-        experts = self.expert_log_prob(codes, temperature)
-        own = experts.flatten(2)  # (K, B, cells)
-        weights = (own.cumsum(2) - own).log_softmax(0)  # of the styles, by the codes before
-        return (weights + own).logsumexp(0).view_as(codes)
+        experts = self.expert_log_prob(codes, temperature).flatten(2)  # (K, B, cells)
+        before = experts.cumsum(2) - experts  # log-likelihood of the codes before
+        styles = before.log_softmax(0)  # posterior of the styles, given those
+        return (styles + experts).logsumexp(0).view_as(codes)
 
     def expert_log_prob(self, codes: Codes, temperature: float = 1.0) -> ExpertLogProbs:
-        """What each expert says of every code given those before it, in nats: (K, B, h, w)."""
+        """log p_s of every code given those before it, in nats, of each expert s: (K, B, h, w)."""
         styles = torch.arange(self.config.styles, device=codes.device)
         given = styles.view(-1, 1, 1, 1).expand(-1, len(codes), 1, 1)
         return torch.stack([self.expert.log_prob(codes, style, temperature) for style in given])
@@ -105,15 +108,15 @@ class Mixture(nn.Module):
 
         Args:
             prefix: int64 (B, h, w); cells that hold num_codes are EMPTY; h may be fewer rows.
-            condition: the style, int64 (B, 1, 1), where it is known; then none is drawn.
-            temperature: divides the experts' logits; 0 takes each expert's likeliest code.
-            generator: source of the noise, on the prefix's device.
+            condition: The style, int64 (B, 1, 1), where it is known; then none is drawn.
+            temperature: Divides the experts' logits; 0 takes each expert's likeliest code.
+            generator: Source of the noise, on the prefix's device.
 
         Returns:
             int64 (B, h, w).
 
         Raises:
-            ValueError: if the prefix has another shape, dtype, codes or style, or temperature < 0.
+            ValueError: If the prefix has another shape, dtype, codes or style, or temperature < 0.
         """
         self.expert.check_sample(prefix, temperature)
         if condition is None:

@@ -18,11 +18,11 @@ class UncachedPrior(nn.Module):
     With the same generator it draws the same noise as :meth:`PixelCNN.sample`.
 
     Args:
-        logits: ``logits(codes)``, or ``logits(codes, condition)`` for a finer level: the logits
-            (B, h, w, num_codes) of every cell given all cells before it in raster order, from int64
-            codes (B, h, w). h may be fewer rows than the grid has. A module is trained and copied
-            along.
-        num_codes: entries of the codebook.
+        logits: Called as ``logits(codes)``, or ``logits(codes, condition)`` for a finer level, with
+            int64 codes (B, h, w), where h may be fewer rows than the grid has. Returns the logits
+            (B, h, w, num_codes) of every cell given all cells before it in raster order. A module
+            is trained and copied along.
+        num_codes: Number of entries of the codebook.
     """
 
     def __init__(self, logits: Callable[..., Tensor], num_codes: int):
@@ -50,7 +50,7 @@ class UncachedPrior(nn.Module):
         Unlike there, dropout is on in train mode: sample in eval mode.
 
         Raises:
-            ValueError: if temperature < 0.
+            ValueError: If temperature < 0.
         """
         if not temperature >= 0:
             raise ValueError(f"temperature={temperature}, expected 0 or more")

@@ -24,17 +24,17 @@ class VQVAEConfig:
     """Sizes of a VQ-VAE, in the words of the paper's tables.
 
     Args:
-        image_size: side of the square image, in pixels.
-        hidden: channels of the trunk.
-        residual: inner channels of a residual block.
-        layers: strided convolutions down to the finest grid; each halves the side.
-        num_codes: entries of each level's codebook.
-        code_dim: length of a codebook vector.
-        levels: code grids of an image. The finest has image_size / 2**layers cells a side, each
-            coarser one half as many.
+        image_size: Side of the square image, in pixels.
+        hidden: Number of channels of the encoder and the decoder.
+        residual: Number of inner channels of a residual block.
+        layers: Number of strided convolutions down to the finest grid; each halves the side.
+        num_codes: Number of entries of each level's codebook.
+        code_dim: Length of a codebook vector.
+        levels: Number of code grids of an image. The finest has image_size / 2**layers cells a
+            side, each coarser one half as many.
 
     Raises:
-        ValueError: if there is no level, or the image's side cannot be halved so often.
+        ValueError: If a size is out of its range, or the image's side cannot be halved so often.
     """
 
     image_size: int
@@ -72,6 +72,13 @@ class VQVAEConfig:
 
 
 class ResidualBlock(nn.Module):
+    """x + f(x), where f has a 3x3 and a 1x1 convolution.
+
+    Args:
+        hidden: Number of channels of x.
+        residual: Number of channels between the convolutions.
+    """
+
     def __init__(self, hidden: int, residual: int):
         super().__init__()
         self.body = nn.Sequential(
@@ -82,6 +89,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, hidden, h, w) to features of the same shape."""
         return x + self.body(x)
 
 
@@ -150,8 +158,8 @@ class VQVAE(nn.Module):
 
         Args:
             images: (B, 3, H, W) in [-1, 1].
-            nearest: is given a level (0 is the top) and its vectors (B, code_dim, h, w), returns
-                what stands for them, of the same shape.
+            nearest: Called with a level (0 is the top) and its vectors (B, code_dim, h, w); returns
+                the quantised vectors, of the same shape.
 
         Returns:
             What ``nearest`` returned for each level, top first.
@@ -176,7 +184,7 @@ class VQVAE(nn.Module):
         """Images (B, 3, H, W) in [-1, 1] to codes: one int64 grid (B, h, w) a level, top first.
 
         Raises:
-            ValueError: if the images have another shape or are not floating point.
+            ValueError: If the images have another shape or are not floating point.
         """
         size = self.config.image_size
         if images.dim() != 4 or images.shape[1:] != (3, size, size):
@@ -204,7 +212,7 @@ class VQVAE(nn.Module):
         """Codes, a grid (B, h, w) a level, to their codebook vectors (B, code_dim, h, w) each.
 
         Raises:
-            ValueError: if there are not as many grids as levels.
+            ValueError: If there are not as many grids as levels.
         """
         if len(codes) != self.config.levels:
             raise ValueError(f"{len(codes)} grids of codes, expected {self.config.levels}")
