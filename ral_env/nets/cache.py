@@ -14,8 +14,7 @@ All of it is equal to :meth:`PixelCNN.logits`, from every prefix of real rows
 (tests/ral_env/nets/test_cache_equals_forward.py). Log-probs for learning never come from here: they
 take one teacher-forced pass, which has a gradient.
 
-B = canvases, h and w = rows and columns of the grid, C = hidden channels, U = 2 * residual, n = any
-number of cells.
+B canvases; h rows and w columns of the grid; C hidden channels; U = 2 * residual; n cells.
 """
 
 from __future__ import annotations
@@ -410,6 +409,7 @@ class Cache:
             torch.add(code, self.position_cells[column], out=first.h_cells[column])
             if isinstance(first, _FirstLayer):
                 first.product_cells[column].copy_(first.table.index_select(0, left))
+        h = first.h_cells[column]
         for i, layer in enumerate(self.layers):
             # Straight to where the next layer looks; the last one's outlives the next cell.
             out = self.layers[i + 1].h_cells[column] if i + 1 < len(self.layers) else None

@@ -16,7 +16,7 @@ tanh of the first half times sigmoid of the second.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -86,9 +86,9 @@ def _map(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
         return function(value)
     if isinstance(value, tuple):
         return tuple(_map(item, function) for item in value)
-    if is_dataclass(value):
-        mapped = [_map(getattr(value, field.name), function) for field in fields(value)]
-        return type(value)(*mapped)  # type: ignore[operator]
+    if is_dataclass(value) and not isinstance(value, type):
+        mapped = {field.name: _map(getattr(value, field.name), function) for field in fields(value)}
+        return replace(value, **mapped)
     return value
 
 

@@ -29,6 +29,7 @@ def test_global_head_adds_one_score_to_every_patch():
     x = torch.randn(2, 3, 8, 8)
     whole = net(x)
     head, net.whole = net.whole, None
+    assert head is not None
     added = (whole - net(x)).flatten(1)
     expected = head(net.body(x).mean((2, 3))).expand(-1, 16)
     torch.testing.assert_close(added, expected, **FLOAT32)

@@ -1,6 +1,7 @@
 """A PixelCNN is causal, normalised and conditional as it says, whatever it recomputes."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,12 @@ from ral_env.nets import PixelCNN, PixelCNNConfig
 
 def tiny_prior(**overrides):
     torch.manual_seed(0)
-    sizes = {"hidden": 8, "residual": 8, "layers": 2, "output_layers": 1} | overrides
+    sizes: dict[str, Any] = {
+        "hidden": 8,
+        "residual": 8,
+        "layers": 2,
+        "output_layers": 1,
+    } | overrides
     return PixelCNN(PixelCNNConfig((4, 4), 5, **sizes)).eval()
 
 

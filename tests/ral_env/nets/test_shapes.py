@@ -5,6 +5,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from typing import Any, cast
 
 import pytest
 import torch
@@ -56,10 +57,10 @@ IMAGES = torch.zeros(2, 3, 16, 16)
             "condition",  # of another batch
         ),
         (lambda: joint.log_prob([prior()], [CODES[0]]), "grids"),
-        (lambda: joint.sample([nn.Linear(1, 1)], [CODES]), "priors"),
+        (lambda: joint.sample([cast(Any, nn.Linear(1, 1))], [CODES]), "priors"),
         (lambda: vqvae().encode(IMAGES.byte()), "images"),
-        (lambda: vqvae().decode(CODES), "codes"),  # not a list of grids
-        (lambda: represent(prior(), [CODES], "image"), "codec"),
+        (lambda: vqvae().decode(cast(Any, CODES)), "codes"),  # not a list of grids
+        (lambda: represent(cast(Any, prior()), [CODES], "image"), "codec"),
         (lambda: PatchGAN(PatchGANConfig(hidden=2, layers=1))(IMAGES[0]), "x"),
         (lambda: FeatureNet(FeatureNetConfig(hidden=2)).features(IMAGES.long()), "images"),
     ],

@@ -32,5 +32,6 @@ def test_mapping_weights_keeps_their_places_and_what_is_no_tensor():
     for found, tensor in zip(doubled.tensors(), weights.tensors(), strict=True):
         assert torch.equal(found, 2 * tensor)
     attention, expected = doubled.blocks[2].attention, weights.blocks[2].attention
+    assert attention is not None and expected is not None
     assert attention.heads == expected.heads and doubled.blocks[0].attention is None
     assert torch.equal(attention.merge, 2 * expected.merge)
