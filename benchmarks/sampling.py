@@ -45,8 +45,9 @@ from torch import Tensor
 
 from ral_env import bundle
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint, represent
-from ral_env.nets.cache import Cache, gumbel
+from ral_env.nets.cache import Cache
 from ral_env.nets.graph import PRECISIONS, GraphSampler
+from ral_env.nets.noise import gumbel
 from ral_env.ranges import check_ranges
 from ral_env.tables import markdown_table
 
@@ -152,7 +153,7 @@ def row_wise(case: Case) -> Tensor:
     """Codes (B, h, w) by the cached vertical stack and the whole row's horizontal stack."""
     codes = torch.zeros_like(case.empty)
     rows, columns = case.net.config.grid
-    cache = Cache(case.net, case.batch, case.net.context(case.condition, rows))
+    cache = Cache(case.net.weights(), case.batch, case.net.context(case.condition, rows))
     for row in range(rows):
         cache.next_row(codes[:, row - 1] if row else None)
         for column in range(columns):
@@ -302,7 +303,7 @@ def measure(
     half = expected.clone()
     half[:, config.grid[0] // 2 :] = config.num_codes
     completed = fastest_seconds(lambda: cached(case, half), repeats)
-    cache = Cache(case.net, batch, case.net.context(case.condition, config.grid[0]))
+    cache = Cache(case.net.weights(), batch, case.net.context(case.condition, config.grid[0]))
     least = floor_seconds(case, *limits)
     graphs = measure_graphs(case, expected, methods, same) if methods.graph else {}
     return {

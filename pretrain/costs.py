@@ -89,7 +89,7 @@ def _sampling(net: PixelCNN, batch: int) -> int:
     """Bytes of the cache, and of a row's noise: its bits, itself, and the biases under it."""
     rows, columns = net.config.grid
     _, condition = _codes(net.config, batch, str(net.embedding.weight.device))
-    cache = Cache(net, batch, net.context(condition, rows))
+    cache = Cache(net.weights(), batch, net.context(condition, rows))
     return cache.held_bytes() + 3 * 4 * batch * columns * net.config.num_codes
 
 

@@ -37,6 +37,8 @@ NAMES = {
     "agents.training.Training": "agents.training.optimise.Training",
     "agents.training.Processes": "agents.training.processes.Processes",
     "agents.training.Checkpoint": "agents.training.checkpoint.Checkpoint",
+    "ral_env.nets.cache.Part": "ral_env.nets.noise.SharedGenerator",
+    "ral_env.nets.cache.gumbel": "ral_env.nets.noise.gumbel",
     "ral_env.nets.SlowPrior": "ral_env.nets.UncachedPrior",
     "ral_env.bundle.custom.SlowPrior": "ral_env.nets.UncachedPrior",
     "benchmarks.demo.Generator": "agents.evaluation.evaluator.TemperedPrior",

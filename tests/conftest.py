@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config as jaxtyping_config
+from jaxtyping import install_import_hook
 
-from ral_env import bundle
-from ral_env.nets import (
-    VQVAE,
-    FeatureNet,
-    FeatureNetConfig,
-    PatchGAN,
-    PatchGANConfig,
-    PixelCNN,
-    PixelCNNConfig,
-    VQVAEConfig,
-)
+# Whatever a test calls in these, the types and shapes that signatures state are checked. Not so in
+# the samplers (cache, eager, graph), whose calls are so small that checking would take longer.
+CHECKED = ("features", "joint", "mixture", "patchgan", "pixelcnn", "protocol", "uncached", "vqvae")
+with install_import_hook(
+    [f"ral_env.nets.{module}" for module in CHECKED],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",  # an int is a float, too
+):
+    from ral_env import bundle
+    from ral_env.nets import (
+        VQVAE,
+        FeatureNet,
+        FeatureNetConfig,
+        PatchGAN,
+        PatchGANConfig,
+        PixelCNN,
+        PixelCNNConfig,
+        VQVAEConfig,
+    )
 
 torch.set_num_threads(1)
 
@@ -83,6 +93,14 @@ def fixture(name: str, *arguments: Any):
         return bundle.save(tmp_path_factory.mktemp("bundles") / name, **tiny_parts(*arguments))
 
     return make
+
+
+@pytest.fixture
+def no_shape_checks() -> Iterator[None]:
+    """Wrong shapes and types reach the functions, as they do outside the suite."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 # Shared: do not write to them.

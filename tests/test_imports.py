@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LOWEST = {"ral_env.ranges", "ral_env.migrations"}
 EPISODE = {"ral_env.tasks", "ral_env.layout", "ral_env.starts", "ral_env.images"}
-NETS = {"ral_env.nets", "ral_env.ranges"}
+NETS = {"ral_env.nets"} | LOWEST
 BUNDLE = (
     {"ral_env", "ral_env.bundle", "ral_env.reward", "ral_env.picture"} | LOWEST | EPISODE | NETS
 )
@@ -52,7 +52,11 @@ ARROWS: dict[str, set[str]] = {
 }
 PACKAGES = {layer.partition(".")[0] for layer in ARROWS}
 # Layers that may use only these packages, beside the standard library
-ONLY = {"ral_env.ranges": set(), "ral_env.migrations": set(), "ral_env.nets": {"torch"}}
+ONLY = {
+    "ral_env.ranges": set(),
+    "ral_env.migrations": set(),
+    "ral_env.nets": {"torch", "jaxtyping"},
+}
 
 
 def layer_of(name: str) -> str | None:

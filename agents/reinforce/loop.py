@@ -30,7 +30,7 @@ from agents.training.timings import Timings
 from ral_env import bundle as bundles
 from ral_env import starts
 from ral_env.nets import PixelCNN, joint
-from ral_env.nets.cache import SharedGenerator
+from ral_env.nets.noise import SharedGenerator
 
 
 def train(

@@ -95,7 +95,7 @@ class StepCache:
         grid = grids[level]
         row, column = divmod(cell - self.layout.slices[level].start, grid.shape[2])
         context = net.context(grids[level - 1] if level else None, grid.shape[1])
-        cache = self._cache = Cache(net, len(canvas), context)
+        cache = self._cache = Cache(net.weights(), len(canvas), context)
         for done in range(row):
             cache.next_row(grid[:, done - 1] if done else None)
             cache.feed(grid[:, done])

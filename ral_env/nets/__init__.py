@@ -1,5 +1,11 @@
-"""The networks. They know torch and nothing else of this project: not training, not episodes."""
+"""The networks: image tokenisers, priors, discriminators, and what samples from them.
 
+They know torch and nothing of training or episodes. Import arrows within this package run from
+``noise`` and ``weights`` over ``cache`` and ``eager`` to ``pixelcnn``, and on to what is built on
+it.
+"""
+
+from ral_env.migrations import old_names
 from ral_env.nets import joint
 from ral_env.nets.features import FeatureNet, FeatureNetConfig
 from ral_env.nets.mixture import Mixture, MixtureConfig
@@ -26,3 +32,5 @@ __all__ = [
     "joint",
     "represent",
 ]
+
+__getattr__ = old_names(__name__)

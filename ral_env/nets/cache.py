@@ -11,32 +11,28 @@ The first layer's input is codes. Where there are many more cells than codes, th
 code with that layer's filters are computed once and then looked up.
 
 All of it is equal to :meth:`PixelCNN.logits`, from every prefix of real rows
-(tests/test_cache_equals_forward.py). Log-probs for learning never come from here: they take one
-teacher-forced pass, which has a gradient.
+(tests/ral_env/nets/test_cache_equals_forward.py). Log-probs for learning never come from here: they
+take one teacher-forced pass, which has a gradient.
+
+B canvases; h rows and w columns of the grid; C hidden channels; U = 2 * residual; n cells.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from ral_env.nets.pixelcnn import CausalAttention, GatedBlock, PixelCNN
+from ral_env.migrations import old_names
+from ral_env.nets.weights import AttentionWeights, BlockWeights, PixelCNNWeights
+
+__getattr__ = old_names(__name__)
 
 # Looking products up pays from this many cells for each code of the codebook.
 CELLS_PER_CODE = 4
-
-
-def _matrix(layer: nn.Module) -> tuple[Tensor, Any]:
-    """Weight (in, out) and bias of a 1x1 convolution or linear layer, laid out for products."""
-    weight: Any = layer.weight
-    bias: Any = layer.bias
-    return weight.flatten(1).t().contiguous(), None if bias is None else bias.detach()
 
 
 class _Gate:
@@ -53,6 +49,13 @@ class _Gate:
     def __call__(self, x: Tensor) -> Tensor:
         torch.sigmoid(x, out=self.x)
         return torch.addcmul(self.b, self.a, self.b, value=-2, out=self.gated)
+
+    @staticmethod
+    def scale(units: Tensor) -> Tensor:
+        """What the units (U,) in front of a gate are multiplied by."""
+        scale = torch.ones_like(units)
+        scale[: len(units) // 2] = -2
+        return scale
 
 
 def _windows(row: Tensor, size: int) -> Tensor:
@@ -77,100 +80,98 @@ def _filter(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 class _Scratch:
-    """What a row's work is written to, once for all layers: allocating it would cost more."""
+    """Where the work of a row is written, once for all layers: allocating it would cost more."""
 
-    def __init__(self, net: PixelCNN, batch: int):
-        config, like = net.config, net.embedding.weight
-        cells, hidden, units = batch * config.grid[1], config.hidden, 2 * config.residual
-        self.windows = like.new_empty(cells, config.filter_size * hidden)
-        self.mixed = like.new_empty(cells, hidden)
-        self.row_gates = {n: _Gate(like, n * config.grid[1], units) for n in (1, batch)}
+    def __init__(self, weights: PixelCNNWeights, batch: int):
+        like, (_, columns, hidden) = weights.embedding, weights.position.shape
+        units, _, _, filter_size = weights.blocks[0].vertical.shape
+        self.windows = like.new_empty(batch * columns, filter_size * hidden)
+        self.mixed = like.new_empty(batch * columns, hidden)
+        self.row_gates = {n: _Gate(like, n * columns, units) for n in (1, batch)}
         self.cell_gate = _Gate(like, batch, units)
 
 
 class _Layer:
-    """One gated block's weights as matrices, and its buffers.
+    """One gated block and the buffers of the row that it is in."""
 
-    B = canvases, w = columns, C = hidden, U = 2 * residual, F = rows of the vertical filter.
-    """
+    def __init__(self, block: BlockWeights, batch: int, rows: int, columns: int, scratch: _Scratch):
+        self.units, hidden, height, _ = block.vertical.shape  # U, C, reach + 1
+        self.rows, self.reach, self.scratch = rows, height - 1, scratch
+        scale = _Gate.scale(block.vertical_bias)
+        self.vertical = _filter(block.vertical, scale)
+        self.vertical_bias = block.vertical_bias * scale
+        self.horizontal = _filter(block.horizontal, scale)
+        self.horizontal_bias = block.horizontal_bias * scale
+        self.across = block.across.contiguous() * (scale / scale[:, None])
+        condition, vertical_out = block.condition, block.vertical_out
+        self.condition = None if condition is None else condition.contiguous() * scale
+        self.vertical_out = None if vertical_out is None else vertical_out.contiguous()
+        self.horizontal_out = block.horizontal_out.contiguous()
 
-    def __init__(self, block: GatedBlock, batch: int, grid: tuple[int, int], scratch: _Scratch):
-        self.rows, columns = grid
-        self.scratch, self.reach = scratch, block.reach
-        reach, bias, h_bias = block.reach, block.vertical.bias, block.horizontal.bias
-        assert bias is not None and h_bias is not None
-        self.units, hidden = block.vertical.weight.shape[:2]  # U, C
-        scale = torch.ones_like(bias)
-        scale[: self.units // 2] = -2  # see _Gate
-        self.vertical = _filter(block.vertical.weight, scale)
-        self.vertical_bias = bias * scale
-        self.horizontal = _filter(block.horizontal.weight, scale)
-        self.horizontal_bias = h_bias * scale
-        self.across = _matrix(block.across)[0] * (scale / scale[:, None])
-        self.condition = block.condition and _matrix(block.condition)[0] * scale
-        self.vertical_out = block.vertical_out and _matrix(block.vertical_out)[0]
-        self.horizontal_out = _matrix(block.horizontal_out)[0]
-
-        zeros = bias.new_zeros
+        zeros, reach = scale.new_zeros, self.reach
+        self.row = -1
+        self.distinct = 1  # canvases that differed in the row before
         # What the rows so far add to this one, to the next, ..., and the same of the row before.
-        self.sums = bias.new_empty(2, batch, columns, (reach + 1) * self.units)
-        self.sums[:, :1] = self.vertical_bias.repeat(reach + 1)
-        self.at, self.canvases = -1, 1
-        self.row_above = zeros(batch, columns + 2 * reach, hidden)
-        self.v = self.row_above[:, reach : reach + columns]
-        self.above = zeros(batch, columns, self.units)
-        self.row = zeros(batch, reach + columns, hidden)
-        self.h = self.row[:, reach:]
+        self.sums = scale.new_empty(2, batch, columns, height * self.units)
+        self.sums[:, :1] = self.vertical_bias.repeat(height)
+        self.v_padded = zeros(batch, columns + 2 * reach, hidden)  # the row above
+        self.v = self.v_padded[:, reach : reach + columns]
+        self.above = zeros(batch, columns, self.units)  # what it is to the horizontal stack
+        self.h_padded = zeros(batch, reach + columns, hidden)  # the row
+        self.h = self.h_padded[:, reach:]
         # Views of single cells, (B, ...)
-        self.cells = self.h.unbind(1)
-        self.windows = _windows(self.row, reach + 1).unbind(1)
+        self.h_cells = self.h.unbind(1)
+        self.window_cells = _windows(self.h_padded, height).unbind(1)
         self.above_cells = self.above.unbind(1)
 
     def next_row(
-        self, context: Tensor | None, then: _Layer | None, canvases: int, wanted: bool
+        self, context: Tensor | None, following: _Layer | None, distinct: int, needed: bool
     ) -> None:
-        """Vertical stack of one row: from this layer's ``v`` to the next layer's.
+        """Run the vertical stack for the next row, from ``v`` to that of the ``following`` layer.
 
-        Of some ``canvases``, the rest being alike: the first row's see nothing above them. What it
-        is to the horizontal stack is computed where the row's cells are ``wanted``.
+        Args:
+            context: What the level above says of the row's cells, (B, w, C).
+            following: None where nothing needs its row.
+            distinct: Number of canvases that differ, 1 or all: nothing is above the first row.
+            needed: Whether the row's cells will be asked for, so that :attr:`above` is needed.
         """
-        self.at += 1
+        self.row += 1
         scratch, units = self.scratch, self.units
-        before = self.sums[self.at % 2 - 1, : self.canvases]
-        sums = self.sums[self.at % 2, :canvases]
-        self.canvases = canvases
+        before = self.sums[self.row % 2 - 1, : self.distinct]
+        sums = self.sums[self.row % 2, :distinct]
+        self.distinct = distinct
         sums[..., :-units] = before[..., units:]
         sums[..., -units:] = self.vertical_bias
         self._add_products(sums)
         v_in = sums[..., :units].flatten(0, 1)
-        if wanted:
-            above = self.above[:canvases].flatten(0, 1)
+        if needed:
+            above = self.above[:distinct].flatten(0, 1)
             torch.addmm(self.horizontal_bias, v_in, self.across, out=above)
-            self.above[canvases:] = self.above[:1]
+            self.above[distinct:] = self.above[:1]
             if self.condition is not None and context is not None:
                 self.above.flatten(0, 1).addmm_(context.flatten(0, 1), self.condition)
-        if self.vertical_out is not None and then is not None:
+        if self.vertical_out is not None and following is not None:
             mixed = scratch.mixed[: len(v_in)]
-            torch.mm(scratch.row_gates[canvases](v_in), self.vertical_out, out=mixed)
-            v = self.v[:canvases]
-            torch.add(v, mixed.view_as(v), out=then.v[:canvases])
+            torch.mm(scratch.row_gates[distinct](v_in), self.vertical_out, out=mixed)
+            v = self.v[:distinct]
+            torch.add(v, mixed.view_as(v), out=following.v[:distinct])
 
     def _add_products(self, sums: Tensor) -> None:
-        """Add what ``v`` times the vertical filter is to the sums (B, w, F * U)."""
-        windows = _windows(self.row_above[: len(sums)], 2 * self.reach + 1)
+        """Add the products of ``v`` and the vertical filter to the sums (B, w, height * U)."""
+        windows = _windows(self.v_padded[: len(sums)], 2 * self.reach + 1)
         flat = self.scratch.windows[: windows.shape[0] * windows.shape[1]]
         flat.view_as(windows).copy_(windows)
-        wanted = min(self.reach + 1, self.rows - self.at) * self.units  # by rows of this grid
-        sums[..., :wanted].flatten(0, 1).addmm_(flat, self.vertical[:, :wanted])
+        inside = min(self.reach + 1, self.rows - self.row) * self.units  # by rows of this grid
+        sums[..., :inside].flatten(0, 1).addmm_(flat, self.vertical[:, :inside])
 
     def next_cell(self, column: int, out: Tensor | None) -> Tensor:
-        """Horizontal stack of one cell, from ``h`` to what it is in the next layer: (B, C)."""
+        """Run the horizontal stack for one cell, from ``h`` to that of the next layer: (B, C)."""
         gate = self.scratch.cell_gate
         self._add_windows(column, gate.x)
-        return torch.addmm(self.cells[column], gate(gate.x), self.horizontal_out, out=out)
+        return torch.addmm(self.h_cells[column], gate(gate.x), self.horizontal_out, out=out)
 
     def _add_windows(self, column: int, out: Tensor) -> None:
-        torch.addmm(self.above_cells[column], self.windows[column], self.horizontal, out=out)
+        torch.addmm(self.above_cells[column], self.window_cells[column], self.horizontal, out=out)
 
     def next_cells(self, cells: slice) -> Tensor:
         """:meth:`next_cell` of several cells at once: (B, n, C)."""
@@ -178,7 +179,7 @@ class _Layer:
         return h + (_Gate(x, *x.shape)(x) @ self.horizontal_out).view_as(h)
 
     def _add_all_windows(self, cells: slice) -> Tensor:
-        windows, above = _windows(self.row, self.reach + 1)[:, cells], self.above[:, cells]
+        windows, above = _windows(self.h_padded, self.reach + 1)[:, cells], self.above[:, cells]
         x = torch.addmm(above.flatten(0, 1), windows.flatten(0, 1), self.horizontal)
         return x.view_as(above)
 
@@ -189,16 +190,9 @@ class _FirstLayer(_Layer):
     So are those of the positions, which are added to the codes: they are the same in all canvases.
     """
 
-    def __init__(
-        self,
-        block: GatedBlock,
-        batch: int,
-        position: Tensor,  # (h, w, C)
-        scratch: _Scratch,
-        embedding: Tensor,
-    ):
+    def __init__(self, weights: PixelCNNWeights, batch: int, position: Tensor, scratch: _Scratch):
         rows, columns, hidden = position.shape
-        super().__init__(block, batch, (rows, columns), scratch)
+        super().__init__(weights.blocks[0], batch, rows, columns, scratch)
         reach = self.reach
         padded = F.pad(position, (0, 0, reach, reach))
         windows = _windows(padded, 2 * reach + 1).flatten(0, 1)
@@ -206,67 +200,67 @@ class _FirstLayer(_Layer):
         windows = _windows(padded[:, : columns + reach], reach + 1).flatten(0, 1)
         self.horizontal_position = (windows @ self.horizontal).view(rows, columns, -1)
 
-        # (codes * filter, F * U) and (codes, filter half * U); the last code stands for none.
-        embedding = F.pad(embedding, (0, 0, 0, 1))
-        self.none, self.taps = len(embedding) - 1, 2 * reach + 1
+        # (codes * filter, height * U) and (codes, filter half * U); the last code stands for none.
+        embedding = F.pad(weights.embedding, (0, 0, 0, 1))
+        self.no_code, self.taps = len(embedding) - 1, 2 * reach + 1
         taps = self.vertical.view(self.taps, hidden, -1).transpose(0, 1).flatten(1)
         self.vertical_table = (embedding @ taps).view(len(embedding) * self.taps, -1)
         taps = self.horizontal.view(reach + 1, hidden, -1).transpose(0, 1).flatten(1)
         self.table = embedding @ taps
         self.tap = torch.arange(self.taps, device=embedding.device)
-        seen = self.table.new_zeros(batch, reach + columns, reach + 1, self.units)
-        canvas, cell, tap, _ = seen.stride()
-        self.seen = seen[:, reach:].flatten(2)  # a cell's left code times each tap
-        self.terms = seen.as_strided(  # what a cell adds up: its left code, the one before, ...
+        products = self.table.new_zeros(batch, reach + columns, reach + 1, self.units)
+        canvas, cell, tap, _ = products.stride()
+        self.products = products[:, reach:].flatten(2)  # of a cell's left code and each tap
+        # What a cell adds up: its left code times the last tap, the one before times the one before
+        self.terms = products.as_strided(
             (batch, columns, reach + 1, self.units), (canvas, cell, cell + tap, 1)
         )
-        self.terms_of = self.terms.unbind(1)
-        self.seen_cells = self.seen.unbind(1)
+        self.term_cells = self.terms.unbind(1)
+        self.product_cells = self.products.unbind(1)
         self.codes_above: Tensor | None = None
 
     def next_row(
-        self, context: Tensor | None, then: _Layer | None, canvases: int, wanted: bool
+        self, context: Tensor | None, following: _Layer | None, distinct: int, needed: bool
     ) -> None:
-        super().next_row(context, then, canvases, wanted)
-        self.above += self.horizontal_position[self.at]
+        super().next_row(context, following, distinct, needed)
+        self.above += self.horizontal_position[self.row]
 
     def _add_products(self, sums: Tensor) -> None:
-        sums += self.vertical_position[self.at]
+        sums += self.vertical_position[self.row]
         if self.codes_above is not None:
-            codes = F.pad(self.codes_above, (self.reach, self.reach), value=self.none)
+            codes = F.pad(self.codes_above, (self.reach, self.reach), value=self.no_code)
             index = _windows(codes.mul_(self.taps).unsqueeze(2), self.taps) + self.tap
             found = F.embedding_bag(index.flatten(0, 1), self.vertical_table, mode="sum")
             sums += found.view_as(sums)
 
     def _add_windows(self, column: int, out: Tensor) -> None:
-        torch.sum(self.terms_of[column], 1, out=out).add_(self.above_cells[column])
+        torch.sum(self.term_cells[column], 1, out=out).add_(self.above_cells[column])
 
     def _add_all_windows(self, cells: slice) -> Tensor:
         return self.terms[:, cells].sum(2).add_(self.above[:, cells])
 
 
 class _Attention:
-    """Self-attention's weights, and the keys and values of all cells so far. D = C / heads."""
+    """Self-attention with the keys and values of all cells so far. D = C / heads."""
 
-    def __init__(self, attention: CausalAttention, batch: int, cells: int):
-        norm = attention.norm
-        self.norm = norm.normalized_shape, norm.weight.detach(), norm.bias.detach(), norm.eps
-        weight, bias = _matrix(attention.query_key_value)
+    def __init__(self, weights: AttentionWeights, batch: int, cells: int):
+        heads, width = weights.heads, len(weights.split) // weights.heads
+        self.norm = weights.norm.shape, weights.norm, weights.norm_bias, weights.eps
         # A head's query, key and value side by side, so that one copy keeps key and value.
-        order = torch.arange(len(bias), device=bias.device).view(3, attention.heads, -1)
-        order = order.transpose(0, 1).flatten()
-        self.split, self.split_bias = weight[:, order].contiguous(), bias[order]
-        self.merge, self.merge_bias = _matrix(attention.out)
-        width = len(weight) // attention.heads
-        self.memory = weight.new_zeros(batch, attention.heads, 2, cells, width)
-        self.cells = self.memory.unbind(3)  # (B, heads, 2, D)
+        order = torch.arange(len(weights.split_bias), device=weights.split.device)
+        order = order.view(3, heads, -1).transpose(0, 1).flatten()
+        self.split = weights.split[:, order].contiguous()
+        self.split_bias = weights.split_bias[order]
+        self.merge, self.merge_bias = weights.merge.contiguous(), weights.merge_bias
+        self.memory = weights.split.new_zeros(batch, heads, 2, cells, width)
+        self.memory_cells = self.memory.unbind(3)  # (B, heads, 2, D)
 
     def next_cell(self, h: Tensor, cell: int, out: Tensor | None) -> Tensor:
         """:meth:`next_cells` of one cell, (B, C), in as few steps as can be."""
         batch, heads, _, _, width = self.memory.shape
         split = torch.addmm(self.split_bias, F.layer_norm(h, *self.norm), self.split)
         split = split.view(batch, heads, 3, width)
-        self.cells[cell].copy_(split[:, :, 1:])
+        self.memory_cells[cell].copy_(split[:, :, 1:])
         keys, values = self.memory[:, :, :, : cell + 1].unbind(2)
         mixed = F.scaled_dot_product_attention(split[:, :, :1], keys, values)
         return torch.addmm(self.merge_bias, mixed.view(h.shape), self.merge, out=out).add_(h)
@@ -291,74 +285,78 @@ class _Attention:
 class Cache:
     """The state of an evaluation that walks down the rows and along each of them.
 
-    Args:
-        net: a PixelCNN; its weights must not change while the cache lives.
-        batch: canvases, in lockstep.
-        context: what :meth:`PixelCNN.context` returned, for a conditional net.
-        wanted: the first row that cells are wanted of. What no such cell sees is left out, so that
-            the first row to go to may be further down, see :attr:`at`; upper layers begin later
-            still.
-
     Call :meth:`next_row` at the start of each row, then :meth:`logits` for its cells from left to
     right: one at a time, or several when their codes are known.
+
+    Args:
+        weights: What :meth:`PixelCNN.weights` returned; the net must not change while the cache
+            lives.
+        batch: Number of canvases, which are evaluated in lockstep.
+        context: What :meth:`PixelCNN.context` returned, for a conditional net.
+        first_row: The first row whose cells will be asked for. Rows that none of them depends on
+            are left out, so that the walk may begin further down, at row ``cache.row + 1``; upper
+            layers begin later still.
     """
 
     @torch.no_grad()
-    def __init__(self, net: PixelCNN, batch: int, context: Tensor | None = None, wanted: int = 0):
-        rows, columns = net.config.grid
+    def __init__(
+        self,
+        weights: PixelCNNWeights,
+        batch: int,
+        context: Tensor | None = None,
+        first_row: int = 0,
+    ):
+        self.embedding, self.position = weights.embedding, weights.position.contiguous()
+        rows, columns, _ = self.position.shape
         self.batch, self.columns = batch, columns
-        self.embedding = net.embedding.weight.detach()
-        self.position = (net.row + net.column).permute(1, 2, 0).contiguous()  # (h, w, C)
         self.context = None  # (h, B, w, C)
         if context is not None:
             self.context = context.detach().permute(2, 0, 3, 1).contiguous()
-        blocks: Any = net.blocks
-        scratch = _Scratch(net, batch)
-        self.layers = [_Layer(block, batch, (rows, columns), scratch) for block in blocks[1:]]
+        scratch, blocks = _Scratch(weights, batch), weights.blocks
+        self.layers = [_Layer(block, batch, rows, columns, scratch) for block in blocks[1:]]
         self.looks_up = batch * rows * columns >= CELLS_PER_CODE * len(self.embedding)
         if self.looks_up:
-            first = _FirstLayer(blocks[0], batch, self.position, scratch, self.embedding)
+            first = _FirstLayer(weights, batch, self.position, scratch)
         else:
-            first = _Layer(blocks[0], batch, (rows, columns), scratch)
+            first = _Layer(blocks[0], batch, rows, columns, scratch)
         self.layers.insert(0, first)
-        attention: Any = dict(net.attention.items())
         self.attention = {
-            int(layer): _Attention(module, batch, rows * columns)
-            for layer, module in attention.items()
+            layer: _Attention(block.attention, batch, rows * columns)
+            for layer, block in enumerate(blocks)
+            if block.attention is not None
         }
         # The biases of blocks' second products are not added to h, which stays below by their sum:
         # relu(h + sum) @ weight is max(h, -sum) @ weight + sum @ weight, whose end is constant.
         self.output = []
         below = torch.zeros_like(self.embedding[0])
-        output: Any = net.output
-        for block in output:
-            (enter, bias), (leave, more) = _matrix(block[1]), _matrix(block[4])
-            self.output.append((-below, bias + below @ enter, enter, leave))
-            below = below + more
-        self.head, bias = _matrix(net.head)
-        self.head_below, self.head_bias = -below, bias + below @ self.head
-        self.wanted = 0 if self.attention else wanted  # which sees all cells
-        seen = self.wanted
+        for block in weights.output:
+            enter, leave = block.enter.contiguous(), block.leave.contiguous()
+            self.output.append((-below, block.enter_bias + below @ enter, enter, leave))
+            below = below + block.leave_bias
+        self.head = weights.head.contiguous()
+        self.head_below, self.head_bias = -below, weights.head_bias + below @ self.head
+        self.first_row = 0 if self.attention else first_row  # attention sees all cells
+        reached = self.first_row
         for layer in reversed(self.layers):
-            seen = max(0, seen - layer.reach)
-            layer.at = seen - 1
-        self.at = seen - 1  # the row that the walk is in
+            reached = max(0, reached - layer.reach)
+            layer.row = reached - 1
+        self.row = reached - 1  # the row that the walk is in
 
     def next_row(self, above: Tensor | None) -> None:
         """Go to the next row; ``above`` is the row just finished, int64 (B, w), None at first."""
-        self.at += 1
-        self.positions = self.position[self.at].unbind(0)
+        self.row += 1
+        self.position_cells = self.position[self.row].unbind(0)
         first = self.layers[0]
-        first.v.copy_(self.position[self.at])
+        first.v.copy_(self.position[self.row])
         if above is not None:
             first.v.add_(F.embedding(above, self.embedding))
         if isinstance(first, _FirstLayer):
             first.codes_above = above
-        context = None if self.context is None else self.context[self.at]
-        canvases, wanted = 1 if above is None else self.batch, self.at >= self.wanted
-        for layer, then in zip(self.layers, [*self.layers[1:], None], strict=True):
-            begun = then is not None and then.at < self.at
-            layer.next_row(context, then if begun else None, canvases, wanted)
+        context = None if self.context is None else self.context[self.row]
+        distinct, needed = 1 if above is None else self.batch, self.row >= self.first_row
+        for layer, following in zip(self.layers, [*self.layers[1:], None], strict=True):
+            begun = following is not None and following.row < self.row
+            layer.next_row(context, following if begun else None, distinct, needed)
             if not begun:
                 break
 
@@ -387,16 +385,16 @@ class Cache:
             return self.next_cell(None if left is None else left[:, 0], first).unsqueeze(1)
         cells, layers = slice(first, first + count), self.layers
         h = layers[0].h[:, cells]
-        h.copy_(self.position[self.at, cells])
+        h.copy_(self.position[self.row, cells])
         if left is not None:
             begin = count - left.shape[1]
             h[:, begin:] += F.embedding(left, self.embedding)
             if isinstance(layers[0], _FirstLayer):
-                layers[0].seen[:, cells][:, begin:] = F.embedding(left, layers[0].table)
+                layers[0].products[:, cells][:, begin:] = F.embedding(left, layers[0].table)
         for i, layer in enumerate(layers):
             h = layer.next_cells(cells)
             if i in self.attention:
-                h = self.attention[i].next_cells(h, self.at * self.columns + first)
+                h = self.attention[i].next_cells(h, self.row * self.columns + first)
             if i + 1 < len(layers):
                 layers[i + 1].h[:, cells] = h
         return h
@@ -405,120 +403,47 @@ class Cache:
         """:meth:`hidden` of one cell: (B, C), of codes (B,). The same, in fewer steps."""
         first = self.layers[0]
         if left is None:
-            first.cells[column].copy_(self.positions[column])
+            first.h_cells[column].copy_(self.position_cells[column])
         else:
             code = self.embedding.index_select(0, left)
-            torch.add(code, self.positions[column], out=first.cells[column])
+            torch.add(code, self.position_cells[column], out=first.h_cells[column])
             if isinstance(first, _FirstLayer):
-                first.seen_cells[column].copy_(first.table.index_select(0, left))
+                first.product_cells[column].copy_(first.table.index_select(0, left))
+        h = first.h_cells[column]
         for i, layer in enumerate(self.layers):
             # Straight to where the next layer looks; the last one's outlives the next cell.
-            out = self.layers[i + 1].cells[column] if i + 1 < len(self.layers) else None
+            out = self.layers[i + 1].h_cells[column] if i + 1 < len(self.layers) else None
             if i in self.attention:
                 h = layer.next_cell(column, None)
-                h = self.attention[i].next_cell(h, self.at * self.columns + column, out)
+                h = self.attention[i].next_cell(h, self.row * self.columns + column, out)
             else:
                 h = layer.next_cell(column, out)
         return h
 
-    def readout(self, h: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Features (B, n, C) to logits (B, n, num_codes); ``bias`` is in place of the head's."""
-        out = self.head_bias if bias is None else bias
-        return self._readout(h.flatten(0, 1), out).unflatten(0, h.shape[:2])
+    def readout(self, h: Tensor) -> Tensor:
+        """Features (B, n, C) to logits (B, n, num_codes)."""
+        return self.readout_cells(h.flatten(0, 1), self.head_bias).unflatten(0, h.shape[:2])
 
-    def _readout(self, h: Tensor, bias: Tensor) -> Tensor:
-        """:meth:`readout` of features (n, C) to (n, num_codes)."""
+    def readout_cells(self, h: Tensor, bias: Tensor) -> Tensor:
+        """Features (n, C) to logits (n, num_codes); ``bias`` is in place of :attr:`head_bias`."""
         for i, (below, bias_in, weight_in, weight_out) in enumerate(self.output):
             inner = torch.addmm(bias_in, torch.maximum(h, below), weight_in).relu_()
             h = h.addmm_(inner, weight_out) if i else torch.addmm(h, inner, weight_out)
         return torch.addmm(bias, torch.maximum(h, self.head_below), self.head)
 
     def held_bytes(self) -> int:
-        """What the cache keeps in memory: its layouts of the weights, tables and buffers."""
-        sizes: dict[int, int] = {}
-        seen: set[int] = set()
-
-        def walk(value: Any) -> None:
-            if isinstance(value, Tensor):
-                storage = value.untyped_storage()
-                sizes[storage._cdata] = storage.nbytes()
-            elif isinstance(value, dict):
-                walk(list(value.values()))
-            elif isinstance(value, list | tuple):
-                for item in value:
-                    walk(item)
-            elif hasattr(value, "__dict__") and id(value) not in seen:
-                seen.add(id(value))
-                walk(vars(value))
-
-        walk(self)
-        return sum(sizes.values())
+        """Memory that the cache holds, in bytes: its layouts of weights, its tables and buffers."""
+        storages = (tensor.untyped_storage() for tensor in _tensors(self))
+        return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
-@dataclass(frozen=True)
-class SharedGenerator:
-    """A generator that ``count`` processes share, each of which samples as many canvases: every
-    one draws the noise of them all and takes the part with its ``index``. Together they write
-    what one process would."""
-
-    generator: torch.Generator
-    index: int
-    count: int
-
-
-def gumbel(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | SharedGenerator | None = None
-) -> Tensor:
-    """Standard Gumbel noise: ``argmax(logits + noise)`` is a draw from ``softmax(logits)``.
-
-    Of a shared generator, the shape is (columns, B, num_codes).
-    """
-    if isinstance(generator, SharedGenerator):
-        columns, batch, *codes = shape
-        whole = gumbel((columns, batch * generator.count, *codes), like, generator.generator)
-        return whole[:, generator.index * batch : (generator.index + 1) * batch]
-    if like.device.type != "cpu":
-        return like.new_empty(shape).exponential_(generator=generator).log_().neg_()
-    # An exponential is -log(1 - u). Codes win by the smallest, so u is 31 bits and never 0: rare
-    # codes come as often as they should. From the bits themselves, as exponential_ and rand take
-    # three and two times as long in all, and exponential_ differs from processor to processor.
-    count = math.prod(shape)
-    bits = torch.empty((count + 1) // 2, dtype=torch.int64)
-    bits = bits.random_(-(2**63), None, generator=generator).view(torch.int32)[:count]
-    u = bits.to(torch.promote_types(like.dtype, torch.float32)).abs_().add_(0.5)
-    u = u.mul_((1 - 2**-24) / 2**31)  # 1 would be infinite
-    return u.neg_().log1p_().neg_().log_().neg_().to(like.dtype).view(shape)
-
-
-@torch.inference_mode()
-def sample_empty_(
-    net: PixelCNN,
-    codes: Tensor,
-    condition: Tensor | None,
-    temperature: float,
-    generator: torch.Generator | SharedGenerator | None,
-) -> None:
-    """Write the EMPTY cells of ``codes`` (B, h, w) in place. See :meth:`PixelCNN.sample`."""
-    batch, rows, columns = codes.shape
-    empty = codes == net.config.num_codes
-    has_empty = empty.any(2).any(0).tolist()
-    if not any(has_empty):
-        return
-    cache = Cache(net, batch, net.context(condition, rows), wanted=has_empty.index(True))
-    last = max(row for row in range(rows) if has_empty[row])
-    for row in range(cache.at + 1, last + 1):
-        cache.next_row(codes[:, row - 1] if row else None)
-        if not has_empty[row]:
-            cache.feed(codes[:, row])
-            continue
-        # What a row adds to its logits times the temperature: (w, B, num_codes).
-        offset = cache.head_bias.expand(columns, batch, -1)
-        noise = gumbel(tuple(offset.shape), offset, generator) if temperature > 0 else offset
-        offset = torch.add(offset, noise, alpha=temperature)
-        known = ~empty[:, row].t().unsqueeze(2)  # what is known wins
-        index = torch.where(known, codes[:, row].t().unsqueeze(2), 0)
-        offset.scatter_add_(2, index, torch.where(known, torch.inf, 0.0).to(offset.dtype))
-        cells, left = codes[:, row].unbind(1), None
-        for column, bias in enumerate(offset.unbind(0)):
-            scores = cache._readout(cache.next_cell(left, column), bias)
-            left = torch.argmax(scores, 1, out=cells[column])
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, Cache | _Layer | _Attention | _Scratch | _Gate):
+        yield from _tensors(vars(value))

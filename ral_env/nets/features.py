@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
+
+from ral_env.nets.shapes import Features, Inputs, Outputs
+from ral_env.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -12,11 +15,15 @@ class FeatureNetConfig:
     """Sizes of a feature network.
 
     Args:
-        in_channels: channels of the image.
-        hidden: channels of the first convolution, doubled by each of the two that follow.
-        features: length of the feature vector (the penultimate layer).
-        outputs: classes, or attributes, that it is trained to tell.
-        name: what result tables call this feature space.
+        in_channels: Number of channels of the image.
+        hidden: Number of channels of the first convolution, doubled by each of the two that follow.
+        features: Length of the feature vector (the penultimate layer).
+        outputs: Number of classes, or of attributes, that it is trained to tell; 0 if the
+            data set is yet to say it.
+        name: Name of this feature space in result tables.
+
+    Raises:
+        ValueError: If a size is out of its range.
     """
 
     in_channels: int = 3
@@ -24,6 +31,15 @@ class FeatureNetConfig:
     features: int = 32
     outputs: int = 10
     name: str = "features"
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            in_channels="[1, inf)",
+            hidden="[1, inf)",
+            features="[1, inf)",
+            outputs="[0, inf)",
+        )
 
 
 class FeatureNet(nn.Module):
@@ -53,10 +69,10 @@ class FeatureNet(nn.Module):
         )
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(config.features, config.outputs))
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Inputs) -> Features:
         """Images (B, 3, H, W) in [-1, 1] to features (B, features)."""
         return self.body(images)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Inputs) -> Outputs:
         """Images (B, 3, H, W) in [-1, 1] to logits or attributes (B, outputs)."""
         return self.head(self.features(images))

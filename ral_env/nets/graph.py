@@ -9,7 +9,8 @@ themselves. The host waits for nothing until the canvas is finished.
 one kernel, which halves their number. It takes a minute or more, and pays for many batches.
 
 Where there is no CUDA the same steps are called instead of replayed: they write what
-:meth:`PixelCNN.sample` writes (tests/test_graph.py), at a speed that is of no interest.
+:meth:`PixelCNN.sample` writes (tests/ral_env/nets/test_graph.py), at a speed that is of no
+interest.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ral_env.nets.cache import SharedGenerator, gumbel
-from ral_env.nets.pixelcnn import CausalAttention, GatedBlock, PixelCNN, gate
+from ral_env.nets.noise import NoiseSource, gumbel
+from ral_env.nets.pixelcnn import PixelCNN, gate
+from ral_env.nets.shapes import Codes, Condition
+from ral_env.nets.weights import AttentionWeights, PixelCNNWeights
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def _matrix(layer: Any) -> Tensor:
-    """Weight (in, out) of a 1x1 convolution or linear layer."""
-    return layer.weight.flatten(1).t()
 
 
 class GraphSampler:
     """Samples one net for batches of one size.
 
     Args:
-        net: a PixelCNN; each call of :meth:`sample` takes its weights as they are then.
-        batch: canvases.
+        net: A PixelCNN; each call of :meth:`sample` takes its weights as they are then.
+        batch: Number of canvases.
         precision: ``float32`` is exact; with ``bfloat16`` all but the logits, the noise and the
             choice is in 16 bits, for half the bytes of weights.
-        compile: whether ``torch.compile`` writes the steps anew; it needs a C++ compiler.
+        compile: Whether ``torch.compile`` writes the steps anew; it needs a C++ compiler.
+
+    Raises:
+        ValueError: If there is no such precision.
     """
 
     def __init__(
@@ -80,48 +81,15 @@ class GraphSampler:
         self.weights = self._laid_out()
         self.steps: list[Any] = []
 
-    def _laid_out(self) -> dict[str, Tensor]:
-        """The net's weights as matrices."""
-        net: Any = self.net
-        w = {
-            "embedding": net.embedding.weight,
-            "position": (net.row + net.column).permute(1, 2, 0),  # (h, w, C)
-            "head": _matrix(net.head),
-            "head_bias": net.head.bias,
-        }
-        for i, block in enumerate(net.blocks):
-            w |= {f"{i}.{name}": value for name, value in self._block(block).items()}
-        for i, module in net.attention.items():
-            w |= {f"{i}.{name}": value for name, value in self._attention(module).items()}
-        for i, block in enumerate(net.output):
-            w |= {f"out{i}.in": _matrix(block[1]), f"out{i}.in_bias": block[1].bias}
-            w |= {f"out{i}.out": _matrix(block[4]), f"out{i}.out_bias": block[4].bias}
-        return {k: v.detach().to(self.dtype, copy=True).contiguous() for k, v in w.items()}
+    def _laid_out(self) -> PixelCNNWeights:
+        """The net's weights now, in this precision; filters as matrices (height * width * C, U)."""
 
-    @staticmethod
-    def _block(block: GatedBlock) -> dict[str, Any]:
-        found = {
-            # (rows * filter * C, U) and (filter half * C, U)
-            "vertical": block.vertical.weight.permute(2, 3, 1, 0).flatten(0, 2),
-            "vertical_bias": block.vertical.bias,
-            "horizontal": block.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1),
-            "horizontal_bias": block.horizontal.bias,
-            "across": _matrix(block.across),
-            "horizontal_out": _matrix(block.horizontal_out),
-        }
-        if block.vertical_out is not None:
-            found["vertical_out"] = _matrix(block.vertical_out)
-        if block.condition is not None:
-            found["condition"] = _matrix(block.condition)
-        return found
+        def laid_out(weight: Tensor) -> Tensor:
+            if weight.dim() == 4:
+                weight = weight.permute(2, 3, 1, 0).flatten(0, 2)
+            return weight.to(self.dtype, copy=True).contiguous()
 
-    @staticmethod
-    def _attention(module: CausalAttention) -> dict[str, Any]:
-        return {
-            "norm": module.norm.weight, "norm_bias": module.norm.bias,
-            "split": _matrix(module.query_key_value), "split_bias": module.query_key_value.bias,
-            "merge": _matrix(module.out), "merge_bias": module.out.bias,
-        }  # fmt: skip
+        return self.net.weights().map(laid_out)
 
     def _row_step(self) -> None:
         """Go to the next row and run its vertical stack."""
@@ -130,22 +98,21 @@ class GraphSampler:
         self.row.add_(1)
         self.column.zero_()
         before = self.codes.view(-1, rows, columns).index_select(1, (self.row - 1).clamp(min=0))
-        v = F.embedding(before[:, 0], w["embedding"]) * (self.row > 0)  # (B, w, C)
-        v = v + w["position"].index_select(0, self.row)
-        for i, seen in enumerate(self.rows_above):
-            seen[:, :-1] = seen[:, 1:].clone()
-            seen[:, -1, reach : reach + columns] = v
-            windows = seen.unfold(2, 2 * reach + 1, 1).permute(0, 2, 1, 4, 3)  # (B, w, F, f, C)
-            v_in = torch.addmm(
-                w[f"{i}.vertical_bias"], windows.reshape(len(v) * columns, -1), w[f"{i}.vertical"]
-            )
-            above = torch.addmm(w[f"{i}.horizontal_bias"], v_in, w[f"{i}.across"])
-            if self.context is not None:
+        v = F.embedding(before[:, 0], w.embedding) * (self.row > 0)  # (B, w, C)
+        v = v + w.position.index_select(0, self.row)
+        for block, rows_above, to_cells in zip(w.blocks, self.rows_above, self.above, strict=True):
+            rows_above[:, :-1] = rows_above[:, 1:].clone()
+            rows_above[:, -1, reach : reach + columns] = v
+            windows = rows_above.unfold(2, 2 * reach + 1, 1)  # (B, height, w, C, width)
+            windows = windows.permute(0, 2, 1, 4, 3).reshape(len(v) * columns, -1)
+            v_in = torch.addmm(block.vertical_bias, windows, block.vertical)
+            above = torch.addmm(block.horizontal_bias, v_in, block.across)
+            if self.context is not None and block.condition is not None:
                 context = self.context.index_select(1, self.row).flatten(0, 2)
-                above = above + context @ w[f"{i}.condition"]
-            self.above[i].copy_(above.view_as(self.above[i]))
-            if f"{i}.vertical_out" in w:
-                v = v + (gate(v_in, -1) @ w[f"{i}.vertical_out"]).view_as(v)
+                above = above + context @ block.condition
+            to_cells.copy_(above.view_as(to_cells))
+            if block.vertical_out is not None:
+                v = v + (gate(v_in, -1) @ block.vertical_out).view_as(v)
 
     def _cell_step(self) -> None:
         """Write the cell at the present column, where it is EMPTY, and go to the next."""
@@ -153,22 +120,19 @@ class GraphSampler:
         _, columns = self.net.config.grid
         cell = self.row * columns + column
         left = self.codes.index_select(1, (cell - 1).clamp(min=0))[:, 0]
-        h = F.embedding(left, w["embedding"]) * (column > 0)  # (B, C)
-        h = h + w["position"].flatten(0, 1).index_select(0, cell)
-        for i, cells in enumerate(self.cells):
+        h = F.embedding(left, w.embedding) * (column > 0)  # (B, C)
+        h = h + w.position.flatten(0, 1).index_select(0, cell)
+        for i, (block, cells) in enumerate(zip(w.blocks, self.cells, strict=True)):
             cells.index_copy_(1, column + reach, h[:, None])
             window = cells.index_select(1, column + self.window).flatten(1)
-            x = self.above[i].index_select(1, column)[:, 0] + window @ w[f"{i}.horizontal"]
-            h = h + gate(x, -1) @ w[f"{i}.horizontal_out"]
-            if i in self.memory:
-                h = self._attend(i, h[:, None], cell)[:, 0]
-        index = 0
-        while f"out{index}.in" in w:
-            name = f"out{index}"
-            inner = torch.addmm(w[f"{name}.in_bias"], F.relu(h), w[f"{name}.in"])
-            h = h + torch.addmm(w[f"{name}.out_bias"], F.relu(inner), w[f"{name}.out"])
-            index += 1
-        logits = torch.addmm(w["head_bias"], F.relu(h), w["head"]).float()
+            x = self.above[i].index_select(1, column)[:, 0] + window @ block.horizontal
+            h = h + gate(x, -1) @ block.horizontal_out
+            if block.attention is not None:
+                h = self._attend(block.attention, self.memory[i], h[:, None], cell)[:, 0]
+        for block in w.output:
+            inner = torch.addmm(block.enter_bias, F.relu(h), block.enter)
+            h = h + torch.addmm(block.leave_bias, F.relu(inner), block.leave)
+        logits = torch.addmm(w.head_bias, F.relu(h), w.head).float()
         scores = logits * self.inverse_temperature + self.noise.index_select(0, column)[0]
         known = self.codes.index_select(1, cell)
         chosen = scores.argmax(1, keepdim=True)
@@ -181,29 +145,34 @@ class GraphSampler:
         w, reach = self.weights, self.reach
         rows, columns = self.net.config.grid
         codes = self.codes.view(-1, rows, columns).index_select(1, self.row)[:, 0]
-        h = F.pad(F.embedding(codes[:, :-1], w["embedding"]), (0, 0, 1, 0))  # (B, w, C)
-        h = h + w["position"].index_select(0, self.row)
+        h = F.pad(F.embedding(codes[:, :-1], w.embedding), (0, 0, 1, 0))  # (B, w, C)
+        h = h + w.position.index_select(0, self.row)
         for i in range(max(self.memory) + 1):
-            cells = self.cells[i]
+            block, cells = w.blocks[i], self.cells[i]
             cells[:, reach:] = h
             windows = cells.unfold(1, reach + 1, 1).permute(0, 1, 3, 2).flatten(2)
-            x = self.above[i] + windows @ w[f"{i}.horizontal"]
-            h = h + gate(x, -1) @ w[f"{i}.horizontal_out"]
-            if i in self.memory:
-                h = self._attend(i, h, self.row * columns + self.order[:columns])
+            x = self.above[i] + windows @ block.horizontal
+            h = h + gate(x, -1) @ block.horizontal_out
+            if block.attention is not None:
+                these = self.row * columns + self.order[:columns]
+                h = self._attend(block.attention, self.memory[i], h, these)
 
-    def _attend(self, layer: int, h: Tensor, cells: Tensor) -> Tensor:
-        """h (B, n, C) of these cells, int64 (n,) in raster order, to that behind the attention."""
-        w, memory = self.weights, self.memory[layer]
+    def _attend(
+        self, weights: AttentionWeights, memory: Tensor, h: Tensor, cells: Tensor
+    ) -> Tensor:
+        """h (B, n, C) of these cells, int64 (n,) in raster order, to that behind the attention.
+
+        ``memory`` (2, B, heads, h * w, C / heads) holds the keys and values of all cells so far.
+        """
         _, batch, heads, _, width = memory.shape
-        normal = F.layer_norm(h, h.shape[2:], w[f"{layer}.norm"], w[f"{layer}.norm_bias"])
-        split = F.linear(normal, w[f"{layer}.split"].t(), w[f"{layer}.split_bias"])
+        normal = F.layer_norm(h, h.shape[2:], weights.norm, weights.norm_bias, weights.eps)
+        split = F.linear(normal, weights.split.t(), weights.split_bias)
         split = split.view(batch, -1, 3, heads, width).permute(2, 0, 3, 1, 4)
         memory.index_copy_(3, cells, split[1:])
         past = (self.order <= cells[:, None]).view(1, 1, -1, len(self.order))
         mixed = F.scaled_dot_product_attention(split[0], memory[0], memory[1], attn_mask=past)
         mixed = mixed.transpose(1, 2).flatten(2)
-        return h + F.linear(mixed, w[f"{layer}.merge"].t(), w[f"{layer}.merge_bias"])
+        return h + F.linear(mixed, weights.merge.t(), weights.merge_bias)
 
     def _captured(self) -> list[Any]:
         """All steps, as something to call: CUDA graphs where there is CUDA."""
@@ -235,21 +204,21 @@ class GraphSampler:
         """Stand before a row, as if there were nothing above it."""
         self.row.fill_(row - 1)
         self.column.zero_()
-        for seen in self.rows_above:
-            seen.zero_()
+        for rows_above in self.rows_above:
+            rows_above.zero_()
 
     @torch.no_grad()
     def sample(
         self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
+        prefix: Codes,
+        condition: Condition | None = None,
         temperature: float = 1.0,
-        generator: torch.Generator | SharedGenerator | None = None,
-    ) -> Tensor:
-        """What :meth:`PixelCNN.sample` does, with its arguments and errors.
+        generator: NoiseSource = None,
+    ) -> Codes:
+        """Do what :meth:`PixelCNN.sample` does, with its arguments and errors.
 
         Raises:
-            ValueError: also if the prefix is of another batch.
+            ValueError: Also if the prefix is of another batch.
         """
         net, columns = self.net, self.net.config.grid[1]
         net.check_sample(prefix, temperature)
@@ -258,8 +227,8 @@ class GraphSampler:
                 f"prefix holds {len(prefix)} canvases, expected {self.batch}: make a sampler for "
                 "each size of batch"
             )
-        for name, value in self._laid_out().items():
-            self.weights[name].copy_(value)
+        for weight, now in zip(self.weights.tensors(), self._laid_out().tensors(), strict=True):
+            weight.copy_(now)
         self.steps = self.steps or self._captured()
         row_step, cell_step, *known_step = self.steps
         rows = prefix.shape[1]
@@ -275,15 +244,15 @@ class GraphSampler:
         else:
             net.context(condition, rows)  # refuses a condition
         self.inverse_temperature.fill_(1 / temperature if temperature else 1.0)
-        wanted = (prefix == net.config.num_codes).any(2).any(0).tolist()
-        first = wanted.index(True) if any(wanted) else rows
-        last = max((row for row in range(rows) if wanted[row]), default=-1)
+        has_empty = (prefix == net.config.num_codes).any(2).any(0).tolist()
+        first = has_empty.index(True) if any(has_empty) else rows
+        last = max((row for row in range(rows) if has_empty[row]), default=-1)
         # Without attention, a cell sees no row that is further up than all layers reach together.
         start = 0 if self.memory else max(0, first - self.reach * len(self.cells))
         self._begin(start)
         for row in range(start, last + 1):
             row_step()
-            if not wanted[row]:
+            if not has_empty[row]:
                 for step in known_step:
                     step()
                 continue

@@ -13,14 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from ral_env.nets.pixelcnn import PixelCNN, PixelCNNConfig
+from ral_env.nets.shapes import Codes, Condition, ExpertLogProbs, LogProbs, StyleProbs
 
 
 @dataclass(frozen=True)
 class MixtureConfig(PixelCNNConfig):
-    """Sizes of a mixture: its grid and codes, and those of each expert. Of a coarsest level only.
+    """Sizes of a mixture: those of an expert, and how many there are. For the coarsest level only.
 
     Args:
-        styles: experts, 2 to num_codes. They are one net, which is told the style.
+        styles: Number of experts, 2 to num_codes. They are one net, which is told the style.
+
+    Raises:
+        ValueError: If a size is out of its range, or there is a level above.
     """
 
     styles: int = 8
@@ -38,8 +42,8 @@ class MixtureConfig(PixelCNNConfig):
     @property
     def expert(self) -> PixelCNNConfig:
         """The net that all experts are: its condition is a 1x1 grid, which holds the style."""
-        mine = {field.name: getattr(self, field.name) for field in fields(PixelCNNConfig)}
-        return PixelCNNConfig(**mine | {"condition_layers": 1, "condition_grid": (1, 1)})
+        sizes = {field.name: getattr(self, field.name) for field in fields(PixelCNNConfig)}
+        return PixelCNNConfig(**sizes | {"condition_layers": 1, "condition_grid": (1, 1)})
 
 
 class Mixture(nn.Module):
@@ -55,8 +59,8 @@ class Mixture(nn.Module):
         self.expert = PixelCNN(config.expert)
 
     def log_prob(
-        self, codes: Tensor, condition: Tensor | None = None, temperature: float = 1.0
-    ) -> Tensor:
+        self, codes: Codes, condition: Condition | None = None, temperature: float = 1.0
+    ) -> LogProbs:
         """log p of every code given those before it, in nats: (B, h, w). Differentiable.
 
         Exact: the sum over cells is the log-likelihood of the mixture. Each code's probability is
@@ -64,38 +68,38 @@ class Mixture(nn.Module):
 
         Args:
             codes: int64 (B, h, w); h may be fewer rows than the grid has.
-            condition: the style, int64 (B, 1, 1), where it is known.
-            temperature: divides the experts' logits; the styles stay equally likely.
+            condition: The style, int64 (B, 1, 1), where it is known.
+            temperature: Divides the experts' logits; the styles stay equally likely.
 
         Raises:
-            ValueError: if the shape, dtype or style does not fit.
+            ValueError: If the shape, dtype or style does not fit.
         """
         if condition is not None:
             self._check(condition, codes)
             return self.expert.log_prob(codes, condition, temperature)
-        experts = self.expert_log_prob(codes, temperature)
-        own = experts.flatten(2)  # (K, B, cells)
-        weights = (own.cumsum(2) - own).log_softmax(0)  # of the styles, by the codes before
-        return (weights + own).logsumexp(0).view_as(codes)
+        experts = self.expert_log_prob(codes, temperature).flatten(2)  # (K, B, cells)
+        before = experts.cumsum(2) - experts  # log-likelihood of the codes before
+        styles = before.log_softmax(0)  # posterior of the styles, given those
+        return (styles + experts).logsumexp(0).view_as(codes)
 
-    def expert_log_prob(self, codes: Tensor, temperature: float = 1.0) -> Tensor:
-        """What each expert says of every code given those before it, in nats: (K, B, h, w)."""
+    def expert_log_prob(self, codes: Codes, temperature: float = 1.0) -> ExpertLogProbs:
+        """log p_s of every code given those before it, in nats, of each expert s: (K, B, h, w)."""
         styles = torch.arange(self.config.styles, device=codes.device)
         given = styles.view(-1, 1, 1, 1).expand(-1, len(codes), 1, 1)
         return torch.stack([self.expert.log_prob(codes, style, temperature) for style in given])
 
-    def compute_loss(self, codes: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:
+    def compute_loss(self, codes: Codes, condition: Condition | None = None) -> dict[str, Tensor]:
         """Maximum likelihood: ``nats_per_code``, the mean of -log p; see :meth:`log_prob`."""
         return {"nats_per_code": -self.log_prob(codes, condition).mean()}
 
     @torch.no_grad()
     def sample(
         self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
+        prefix: Codes,
+        condition: Condition | None = None,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> Codes:
         """Draw each canvas's style, then let that expert write the EMPTY cells; keep all others.
 
         The style is drawn by how likely the codes before the first EMPTY cell make it; codes that
@@ -104,15 +108,15 @@ class Mixture(nn.Module):
 
         Args:
             prefix: int64 (B, h, w); cells that hold num_codes are EMPTY; h may be fewer rows.
-            condition: the style, int64 (B, 1, 1), where it is known; then none is drawn.
-            temperature: divides the experts' logits; 0 takes each expert's likeliest code.
-            generator: source of the noise, on the prefix's device.
+            condition: The style, int64 (B, 1, 1), where it is known; then none is drawn.
+            temperature: Divides the experts' logits; 0 takes each expert's likeliest code.
+            generator: Source of the noise, on the prefix's device.
 
         Returns:
             int64 (B, h, w).
 
         Raises:
-            ValueError: if the prefix has another shape, dtype, codes or style, or temperature < 0.
+            ValueError: If the prefix has another shape, dtype, codes or style, or temperature < 0.
         """
         self.expert.check_sample(prefix, temperature)
         if condition is None:
@@ -121,7 +125,7 @@ class Mixture(nn.Module):
         self._check(condition, prefix)
         return self.expert.sample(prefix, condition, temperature, generator)
 
-    def posterior(self, prefix: Tensor, temperature: float = 1.0) -> Tensor:
+    def posterior(self, prefix: Codes, temperature: float = 1.0) -> StyleProbs:
         """How likely each style is, by the codes before the first EMPTY cell: (B, K), sums to 1."""
         given = (prefix != self.config.num_codes).flatten(1).cumprod(1).view_as(prefix)
         rows = int(given.any(2).sum(1).max()) if given.numel() else 0

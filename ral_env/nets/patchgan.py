@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
+
+from ral_env.nets.shapes import Inputs, ScoreMap
+from ral_env.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -12,13 +15,18 @@ class PatchGANConfig:
     """Sizes of a PatchGAN.
 
     Args:
-        in_channels: 3 for images, ``levels * code_dim`` for codebook vectors.
-        hidden: channels of the first convolution; they double with each strided one, up to 8x.
-        layers: strided convolutions. The paper's 5 make a 4x4 map from 128x128 pixels.
-        plain_layers: convolutions without stride that come first (for small inputs, where strides
-            would soon leave one patch).
-        dropout: share of channels dropped after each convolution while training.
-        global_head: add one score of the whole (pooled) input to every patch's.
+        in_channels: Number of channels of the input: 3 for images, ``levels * code_dim`` for
+            codebook vectors.
+        hidden: Number of channels of the first convolution; they double with each strided one, up
+            to eight times as many.
+        layers: Number of strided convolutions. The paper's 5 make a 4x4 map from 128x128 pixels.
+        plain_layers: Number of convolutions without stride that come first (for small inputs, where
+            strides would soon leave one patch).
+        dropout: Share of channels that is dropped after each convolution in training.
+        global_head: Whether one score of the whole (pooled) input is added to every patch's.
+
+    Raises:
+        ValueError: If a size is out of its range.
     """
 
     in_channels: int = 3
@@ -28,10 +36,21 @@ class PatchGANConfig:
     dropout: float = 0.0
     global_head: bool = False
 
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            in_channels="[1, inf)",
+            hidden="[1, inf)",
+            layers="[0, inf)",
+            plain_layers="[0, inf)",
+            dropout="[0, 1)",
+        )
+
 
 class PatchGAN(nn.Module):
-    """Fully convolutional, so it scores inputs of any size of at least :attr:`stride` cells.
+    """A discriminator that scores each patch of its input.
 
+    It is fully convolutional, so it takes inputs of any size of at least :attr:`stride` cells.
     No normalisation layers: the gradient penalty is of each input by itself (WGAN-GP, Eq. 5).
     """
 
@@ -60,13 +79,13 @@ class PatchGAN(nn.Module):
         """Cells of the input (pixels or codes) from one patch to the next."""
         return 2**self.config.layers
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Inputs) -> ScoreMap:
         """Inputs (B, in_channels, H, W) to the score map (B, 1, H // stride, W // stride).
 
         Real is high. Scores are not bounded.
 
         Raises:
-            ValueError: if the input has other channels or is smaller than the stride.
+            ValueError: If the input has other channels or is smaller than the stride.
         """
         if x.dim() != 4 or x.shape[1] != self.config.in_channels or min(x.shape[2:]) < self.stride:
             raise ValueError(

@@ -5,21 +5,25 @@ PixelCNN Decoders" (arXiv 1606.05328); causal self-attention as in Chen et al. 2
 (arXiv 1712.09763). Sizes: supplement Tables 4-10.
 
 The input is shifted by one cell *once*, in front of the stacks, so that no layer needs a mask:
-every convolution may look at its own row (vertical stack) or its own cell (horizontal stack).
+every convolution may look at the row (vertical stack) or the cell (horizontal stack) it computes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ral_env.nets import cache
+from ral_env.nets.eager import sample_empty_
+from ral_env.nets.noise import NoiseSource
+from ral_env.nets.shapes import Codes, Condition, Context, Hidden, Logits, LogProbs
 from ral_env.nets.vqvae import ResidualBlock
+from ral_env.nets.weights import AttentionWeights, BlockWeights, OutputWeights, PixelCNNWeights
+from ral_env.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,22 @@ class PixelCNNConfig:
     """Sizes of a PixelCNN, in the words of the paper's tables.
 
     Args:
-        grid: (h, w) of the code grid.
-        num_codes: entries of the codebook. ``num_codes`` itself means EMPTY in a prefix.
-        hidden: channels of both stacks.
-        residual: inner channels of a gated block.
-        layers: gated blocks.
-        attention_layers: how many of them are followed by causal self-attention, spread evenly.
-        filter_size: side of the (masked) filter, odd; 5 sees two cells to each side.
-        dropout: share of a gated block's inner units dropped while training.
-        output_layers: position-wise residual blocks behind the horizontal stack.
-        condition_layers: residual blocks over the grid of the level above; 0 is unconditional.
-        condition_grid: (h, w) of the level above, when conditional.
+        grid: Rows and columns of the code grid.
+        num_codes: Number of entries of the codebook. ``num_codes`` itself means EMPTY in a prefix.
+        hidden: Number of channels of both stacks.
+        residual: Number of inner channels of a gated block.
+        layers: Number of gated blocks.
+        attention_layers: Number of gated blocks that are followed by causal self-attention, spread
+            evenly.
+        filter_size: Side of the (masked) filter in cells, odd; 5 sees two cells to each side.
+        dropout: Share of a gated block's inner units that is dropped in training.
+        output_layers: Number of position-wise residual blocks behind the horizontal stack.
+        condition_layers: Number of residual blocks over the grid of the level above; 0 makes an
+            unconditional net.
+        condition_grid: Rows and columns of the level above, for a conditional net.
+
+    Raises:
+        ValueError: If a size is out of its range, or sizes do not go together.
     """
 
     grid: tuple[int, int]
@@ -53,6 +62,18 @@ class PixelCNNConfig:
     condition_grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            grid="[1, inf)",
+            num_codes="[1, inf)",
+            hidden="[1, inf)",
+            residual="[1, inf)",
+            layers="[1, inf)",
+            dropout="[0, 1)",
+            output_layers="[0, inf)",
+            condition_layers="[0, inf)",
+            condition_grid="[1, inf)",
+        )
         if self.filter_size % 2 == 0 or self.filter_size < 3:
             raise ValueError(f"filter_size={self.filter_size}, expected an odd number from 3 on")
         if not 0 <= self.attention_layers <= self.layers:
@@ -65,7 +86,7 @@ class PixelCNNConfig:
                 f"{self.condition_layers} and {self.condition_grid}"
             )
         if self.condition_grid and any(
-            mine % above for mine, above in zip(self.grid, self.condition_grid, strict=True)
+            side % above for side, above in zip(self.grid, self.condition_grid, strict=True)
         ):
             raise ValueError(f"grid {self.grid} is no multiple of {self.condition_grid}")
 
@@ -76,13 +97,23 @@ class PixelCNNConfig:
 
 
 def gate(x: Tensor, dim: int = 1) -> Tensor:
-    """tanh of the first half of the channels times sigmoid of the second."""
+    """tanh of the first half of the channels times sigmoid of the second: half as many."""
     a, b = x.chunk(2, dim)
     return torch.tanh(a) * torch.sigmoid(b)
 
 
+def _matrix(layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """Weight of a 1x1 convolution or linear layer as a matrix (in, out)."""
+    return layer.weight.detach().flatten(1).t()
+
+
 class GatedBlock(nn.Module):
-    """One layer of both stacks. The last layer's vertical stack feeds the horizontal one only."""
+    """One layer of both stacks; the last layer's vertical stack feeds the horizontal one only.
+
+    Args:
+        config: Sizes of the net.
+        last: Whether it is the last layer.
+    """
 
     def __init__(self, config: PixelCNNConfig, last: bool):
         super().__init__()
@@ -99,6 +130,7 @@ class GatedBlock(nn.Module):
         self.horizontal_out = nn.Conv2d(residual, hidden, 1, bias=False)
 
     def forward(self, v: Tensor, h: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both stacks and the level above, each (B, hidden, h, w), to both stacks."""
         reach = self.reach
         v_in = self.vertical(F.pad(v, (reach, reach, reach, 0)))  # rows r-reach .. r
         h_in = self.horizontal(F.pad(h, (reach, 0, 0, 0))) + self.across(v_in)
@@ -108,9 +140,28 @@ class GatedBlock(nn.Module):
             v = v + self.vertical_out(self.dropout(gate(v_in)))
         return v, h + self.horizontal_out(self.dropout(gate(h_in)))
 
+    def weights(self, attention: AttentionWeights | None) -> BlockWeights:
+        """This block's and those of the ``attention`` that follows it, see ``weights.py``."""
+        assert self.vertical.bias is not None and self.horizontal.bias is not None
+        return BlockWeights(
+            vertical=self.vertical.weight.detach(),
+            vertical_bias=self.vertical.bias.detach(),
+            horizontal=self.horizontal.weight.detach(),
+            horizontal_bias=self.horizontal.bias.detach(),
+            across=_matrix(self.across),
+            condition=None if self.condition is None else _matrix(self.condition),
+            vertical_out=None if self.vertical_out is None else _matrix(self.vertical_out),
+            horizontal_out=_matrix(self.horizontal_out),
+            attention=attention,
+        )
+
 
 class CausalAttention(nn.Module):
-    """Self-attention of each cell to itself and to all cells before it in raster order."""
+    """Self-attention of each cell to itself and to all cells before it in raster order.
+
+    Args:
+        hidden: Number of channels; each head has about 64 of them.
+    """
 
     def __init__(self, hidden: int):
         super().__init__()
@@ -129,9 +180,24 @@ class CausalAttention(nn.Module):
         return self.out(x.transpose(1, 2).flatten(2))
 
     def forward(self, h: Tensor) -> Tensor:
+        """Features (B, hidden, h, w) to features of the same shape."""
         q, k, v = self.split(h.flatten(2).transpose(1, 2))  # (B, C, h, w) -> (B, h*w, C)
         mixed = self.merge(F.scaled_dot_product_attention(q, k, v, is_causal=True))
         return h + mixed.transpose(1, 2).view_as(h)
+
+    def weights(self) -> AttentionWeights:
+        """See ``weights.py``."""
+        norm, split, merge = self.norm, self.query_key_value, self.out
+        return AttentionWeights(
+            heads=self.heads,
+            eps=norm.eps,
+            norm=norm.weight.detach(),
+            norm_bias=norm.bias.detach(),
+            split=_matrix(split),
+            split_bias=split.bias.detach(),
+            merge=_matrix(merge),
+            merge_bias=merge.bias.detach(),
+        )
 
 
 class PixelCNN(nn.Module):
@@ -143,8 +209,8 @@ class PixelCNN(nn.Module):
     def __init__(self, config: PixelCNNConfig):
         super().__init__()
         self.config = config
-        # Whether a pass with gradient computes activations anew on its way back instead of keeping
-        # them: about a third more time for a fraction of the memory.
+        # Whether the backward pass computes activations again instead of finding them in memory:
+        # about a third more time for a fraction of the memory.
         self.recompute = False
         hidden = config.hidden
         self.embedding = nn.Embedding(config.num_codes, hidden)
@@ -179,11 +245,12 @@ class PixelCNN(nn.Module):
                 *(ResidualBlock(hidden, config.residual) for _ in range(config.condition_layers))
             )
 
-    def context(self, condition: Tensor | None, rows: int) -> Tensor | None:
+    def context(self, condition: Condition | None, rows: int) -> Context | None:
         """The level above, as features on this level's grid: (B, hidden, rows, w), or None.
 
         Raises:
-            ValueError: if a condition is given and none expected, or the other way round.
+            ValueError: If the net is unconditional and a condition is given, or it is conditional
+                and gets none, or one of another shape.
         """
         if self.config.condition_grid is None:
             if condition is not None:
@@ -200,27 +267,27 @@ class PixelCNN(nn.Module):
         scale_w = self.config.grid[1] // self.config.condition_grid[1]
         return features.repeat_interleave(scale_h, 2).repeat_interleave(scale_w, 3)[:, :, :rows]
 
-    def logits(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
+    def logits(self, codes: Codes, condition: Condition | None = None) -> Logits:
         """Logits of every cell given all cells before it, in one pass (teacher forcing).
 
         Args:
             codes: int64 (B, h, w), 0 to num_codes - 1; h may be fewer rows than the grid has.
-            condition: codes of the level above, for a conditional prior.
+            condition: Codes of the level above, int64 (B, h', w'), for a conditional net.
 
         Returns:
             (B, h, w, num_codes).
 
         Raises:
-            ValueError: if the shape or the condition does not fit.
+            ValueError: If the shape or the condition does not fit.
         """
         return self.readout(self.hidden(codes, condition))
 
     forward = logits
 
-    def hidden(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
+    def hidden(self, codes: Codes, condition: Condition | None = None) -> Hidden:
         """Features of every cell given all cells before it: (B, h, w, hidden).
 
-        What :meth:`logits` is a :meth:`readout` of, and what a critic can read the same state from.
+        :meth:`readout` maps them to :meth:`logits`; a critic can read the same state from them.
         Arguments and errors are those of :meth:`logits`.
         """
         self._check_grid(codes)
@@ -229,73 +296,100 @@ class PixelCNN(nn.Module):
         position = self.row[:, : codes.shape[1]] + self.column
         v = F.pad(x, (0, 0, 1, 0))[:, :, :-1] + position  # what stands one row up
         h = F.pad(x, (1, 0))[:, :, :, :-1] + position  # what stands one cell to the left
-        forget = self.recompute and torch.is_grad_enabled()
         for layer, block in enumerate(self.blocks):
-            v, h = self._run(block, v, h, context, forget=forget)
+            v, h = self._run(block, v, h, context)
             if str(layer) in self.attention:
-                h = self._run(self.attention[str(layer)], h, forget=forget)
+                h = self._run(self.attention[str(layer)], h)
         return h.permute(0, 2, 3, 1)
 
-    def readout(self, hidden: Tensor) -> Tensor:
+    def readout(self, hidden: Hidden) -> Logits:
         """Features of cells (B, h, w, hidden) to their logits (B, h, w, num_codes)."""
-        forget = self.recompute and torch.is_grad_enabled()
         h = hidden.permute(0, 3, 1, 2)
         for block in self.output:
-            h = h + self._run(block, h, forget=forget)
+            h = h + self._run(block, h)
         return self.head(F.relu(h)).permute(0, 2, 3, 1)
 
-    @staticmethod
-    def _run(block: nn.Module, *inputs: Tensor | None, forget: bool) -> Any:
-        """Call a block; to ``forget`` is to keep its inputs only, and compute it again later."""
-        return checkpoint(block, *inputs, use_reentrant=False) if forget else block(*inputs)
+    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Any:
+        """Call a block, so that only its inputs are kept for the backward pass if recomputing."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
     def log_prob(
-        self, codes: Tensor, condition: Tensor | None = None, temperature: float = 1.0
-    ) -> Tensor:
+        self, codes: Codes, condition: Condition | None = None, temperature: float = 1.0
+    ) -> LogProbs:
         """log G of every code given those before it, in nats: (B, h, w). Differentiable.
 
-        ``temperature`` divides the logits: the distribution that :meth:`sample` then draws from.
+        ``temperature`` divides the logits, as in :meth:`sample`. Other arguments and errors are
+        those of :meth:`logits`.
         """
         log_probs = (self.logits(codes, condition) / temperature).log_softmax(-1)
         return log_probs.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
 
-    def compute_loss(self, codes: Tensor, condition: Tensor | None = None) -> dict[str, Tensor]:
+    def compute_loss(self, codes: Codes, condition: Condition | None = None) -> dict[str, Tensor]:
         """Maximum likelihood: ``nats_per_code``, the mean of -log G over all cells."""
         return {"nats_per_code": -self.log_prob(codes, condition).mean()}
 
     def sample(
         self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
+        prefix: Codes,
+        condition: Condition | None = None,
         temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+        generator: NoiseSource = None,
+    ) -> Codes:
         """Write the EMPTY cells of ``prefix``, one code at a time, and keep all others.
 
         Exact: the same as evaluating :meth:`logits` anew for each cell, at one cell's work a cell
-        (see ``cache.py``). Dropout is off, whatever the mode.
+        (see ``cache.py``). Dropout is off in train mode, too.
 
         Args:
             prefix: int64 (B, h, w); cells that hold num_codes are EMPTY; h may be fewer rows.
-            condition: codes of the level above, for a conditional prior.
-            temperature: divides the logits; 0 takes the likeliest code.
-            generator: source of the noise, on the prefix's device. Noise is drawn for one row of
+            condition: Codes of the level above, int64 (B, h', w'), for a conditional net.
+            temperature: Divides the logits; 0 takes the likeliest code.
+            generator: Source of the noise, on the prefix's device. Noise is drawn for one row of
                 the grid at a time, for each row that has an EMPTY cell.
 
         Returns:
             int64 (B, h, w).
 
         Raises:
-            ValueError: if the prefix has another shape, dtype or codes, or temperature < 0.
+            ValueError: If the prefix has another shape, dtype or codes, the condition does not fit,
+                or temperature < 0.
         """
         self.check_sample(prefix, temperature)
         codes = prefix.clone()
-        cache.sample_empty_(self, codes, condition, temperature, generator)
+        if (codes == self.config.num_codes).any():
+            with torch.inference_mode():
+                context = self.context(condition, codes.shape[1])
+                sample_empty_(self.weights(), codes, context, temperature, generator)
         return codes
 
+    @torch.no_grad()
+    def weights(self) -> PixelCNNWeights:
+        """All weights but the condition stack's as matrices, for samplers; see ``weights.py``."""
+        blocks: Any = self.blocks
+        output: Any = self.output
+        attention: Any = self.attention
+        attended = {int(layer): module.weights() for layer, module in attention.items()}
+        return PixelCNNWeights(
+            embedding=self.embedding.weight.detach(),
+            position=(self.row + self.column).permute(1, 2, 0),
+            blocks=tuple(block.weights(attended.get(i)) for i, block in enumerate(blocks)),
+            output=tuple(
+                OutputWeights(
+                    enter=_matrix(enter),
+                    enter_bias=enter.bias.detach(),
+                    leave=_matrix(leave),
+                    leave_bias=leave.bias.detach(),
+                )
+                for _, enter, _, _, leave in output
+            ),
+            head=_matrix(self.head),
+            head_bias=cast(Tensor, self.head.bias).detach(),
+        )
+
     def check_sample(self, prefix: Tensor, temperature: float) -> None:
-        """A ValueError if :meth:`sample` cannot take these codes, EMPTY cells included, or this
-        temperature."""
+        """Raise a ValueError if :meth:`sample` takes no such prefix or temperature."""
         self._check_grid(prefix)
         if prefix.numel() and not 0 <= int(prefix.min()) <= int(prefix.max()) <= (
             self.config.num_codes

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ral_env.nets.cache import gumbel
+from ral_env.nets.noise import gumbel
+from ral_env.nets.shapes import Codes, Condition, LogProbs
 
 
 class UncachedPrior(nn.Module):
@@ -17,11 +18,11 @@ class UncachedPrior(nn.Module):
     With the same generator it draws the same noise as :meth:`PixelCNN.sample`.
 
     Args:
-        logits: ``logits(codes)``, or ``logits(codes, condition)`` for a finer level: the logits
-            (B, h, w, num_codes) of every cell given all cells before it in raster order, from int64
-            codes (B, h, w). h may be fewer rows than the grid has. A module is trained and copied
-            along.
-        num_codes: entries of the codebook.
+        logits: Called as ``logits(codes)``, or ``logits(codes, condition)`` for a finer level, with
+            int64 codes (B, h, w), where h may be fewer rows than the grid has. Returns the logits
+            (B, h, w, num_codes) of every cell given all cells before it in raster order. A module
+            is trained and copied along.
+        num_codes: Number of entries of the codebook.
     """
 
     def __init__(self, logits: Callable[..., Tensor], num_codes: int):
@@ -30,8 +31,8 @@ class UncachedPrior(nn.Module):
         self.num_codes = num_codes
 
     def log_prob(
-        self, codes: Tensor, condition: Tensor | None = None, temperature: float = 1.0
-    ) -> Tensor:
+        self, codes: Codes, condition: Condition | None = None, temperature: float = 1.0
+    ) -> LogProbs:
         """log G of every code given those before it, in nats: (B, h, w). Differentiable."""
         log_probs = (self._logits(codes, condition) / temperature).log_softmax(-1)
         return log_probs.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
@@ -39,17 +40,17 @@ class UncachedPrior(nn.Module):
     @torch.no_grad()
     def sample(
         self,
-        prefix: Tensor,
-        condition: Tensor | None = None,
+        prefix: Codes,
+        condition: Condition | None = None,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> Codes:
         """Write the EMPTY cells of ``prefix``: arguments and noise of :meth:`PixelCNN.sample`.
 
         Unlike there, dropout is on in train mode: sample in eval mode.
 
         Raises:
-            ValueError: if temperature < 0.
+            ValueError: If temperature < 0.
         """
         if not temperature >= 0:
             raise ValueError(f"temperature={temperature}, expected 0 or more")

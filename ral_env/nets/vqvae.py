@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ral_env.nets.protocol import represent
+from ral_env.nets.shapes import Grid, Grids, GridVectors, Images, Inputs
+from ral_env.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,17 @@ class VQVAEConfig:
     """Sizes of a VQ-VAE, in the words of the paper's tables.
 
     Args:
-        image_size: side of the square image, in pixels.
-        hidden: channels of the trunk.
-        residual: inner channels of a residual block.
-        layers: strided convolutions down to the finest grid; each halves the side.
-        num_codes: entries of each level's codebook.
-        code_dim: length of a codebook vector.
-        levels: code grids of an image. The finest has image_size / 2**layers cells a side, each
-            coarser one half as many.
+        image_size: Side of the square image, in pixels.
+        hidden: Number of channels of the encoder and the decoder.
+        residual: Number of inner channels of a residual block.
+        layers: Number of strided convolutions down to the finest grid; each halves the side.
+        num_codes: Number of entries of each level's codebook.
+        code_dim: Length of a codebook vector.
+        levels: Number of code grids of an image. The finest has image_size / 2**layers cells a
+            side, each coarser one half as many.
 
     Raises:
-        ValueError: if there is no level, or the image's side cannot be halved so often.
+        ValueError: If a size is out of its range, or the image's side cannot be halved so often.
     """
 
     image_size: int
@@ -44,8 +46,16 @@ class VQVAEConfig:
     levels: int = 1
 
     def __post_init__(self) -> None:
-        if self.levels < 1:
-            raise ValueError(f"levels={self.levels}, expected 1 or more")
+        check_ranges(
+            self,
+            image_size="[1, inf)",
+            hidden="[1, inf)",
+            residual="[1, inf)",
+            layers="[1, inf)",
+            num_codes="[1, inf)",
+            code_dim="[1, inf)",
+            levels="[1, inf)",
+        )
         halvings = self.layers + self.levels - 1
         if self.image_size % 2**halvings:
             raise ValueError(
@@ -62,6 +72,13 @@ class VQVAEConfig:
 
 
 class ResidualBlock(nn.Module):
+    """x + f(x), where f has a 3x3 and a 1x1 convolution.
+
+    Args:
+        hidden: Number of channels of x.
+        residual: Number of channels between the convolutions.
+    """
+
     def __init__(self, hidden: int, residual: int):
         super().__init__()
         self.body = nn.Sequential(
@@ -72,6 +89,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (B, hidden, h, w) to features of the same shape."""
         return x + self.body(x)
 
 
@@ -140,8 +158,8 @@ class VQVAE(nn.Module):
 
         Args:
             images: (B, 3, H, W) in [-1, 1].
-            nearest: is given a level (0 is the top) and its vectors (B, code_dim, h, w), returns
-                what stands for them, of the same shape.
+            nearest: Called with a level (0 is the top) and its vectors (B, code_dim, h, w); returns
+                the quantised vectors, of the same shape.
 
         Returns:
             What ``nearest`` returned for each level, top first.
@@ -156,17 +174,17 @@ class VQVAE(nn.Module):
             vectors.append(nearest(level, project(x)))
         return vectors
 
-    def decode_vectors(self, vectors: Sequence[Tensor]) -> Tensor:
+    def decode_vectors(self, vectors: Sequence[GridVectors]) -> Images:
         """Codebook vectors (B, code_dim, h, w), a level each, to images (B, 3, H, W), unclamped."""
         above = [enlarge(v) for enlarge, v in zip(self.enlarge, vectors[:-1], strict=True)]
         return self.decoder(torch.cat([*above, vectors[-1]], 1))
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> list[Tensor]:
+    def encode(self, images: Images) -> list[Grid]:
         """Images (B, 3, H, W) in [-1, 1] to codes: one int64 grid (B, h, w) a level, top first.
 
         Raises:
-            ValueError: if the images have another shape or are not floating point.
+            ValueError: If the images have another shape or are not floating point.
         """
         size = self.config.image_size
         if images.dim() != 4 or images.shape[1:] != (3, size, size):
@@ -190,17 +208,17 @@ class VQVAE(nn.Module):
         """Codes (B, h, w) of a level to their codebook vectors (B, code_dim, h, w)."""
         return F.embedding(grid.long(), self.codebooks[level]).permute(0, 3, 1, 2)
 
-    def lookup(self, codes: Sequence[Tensor]) -> list[Tensor]:
+    def lookup(self, codes: Grids) -> list[GridVectors]:
         """Codes, a grid (B, h, w) a level, to their codebook vectors (B, code_dim, h, w) each.
 
         Raises:
-            ValueError: if there are not as many grids as levels.
+            ValueError: If there are not as many grids as levels.
         """
         if len(codes) != self.config.levels:
             raise ValueError(f"{len(codes)} grids of codes, expected {self.config.levels}")
         return [self._vectors(level, grid) for level, grid in enumerate(codes)]
 
-    def decode(self, codes: Sequence[Tensor]) -> Tensor:
+    def decode(self, codes: Grids) -> Images:
         """Codes, a grid (B, h, w) a level, to images (B, 3, H, W) in [-1, 1].
 
         Any number of rows decodes; a picture is ``2**layers`` pixels tall for each row of the
@@ -208,6 +226,6 @@ class VQVAE(nn.Module):
         """
         return self.decode_vectors(self.lookup(codes)).clamp(-1, 1)
 
-    def represent(self, codes: Sequence[Tensor], kind: str) -> Tensor:
+    def represent(self, codes: Grids, kind: str) -> Inputs:
         """See :func:`ral_env.nets.represent`."""
         return represent(self, codes, kind)

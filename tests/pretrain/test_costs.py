@@ -38,7 +38,7 @@ def test_what_sampling_needs_by_hand():
     weights = [sum(p.numel() for p in net.parameters()) * 4 for net in (vqvae, prior)]
     assert costs.sampling_bytes(vqvae, 3) == weights[0] + 2 * 4 * 3 * 48 * 16 * 16
     noise = 4 * 3 * 8 * 64  # of a row: 3 canvases, 8 cells, 64 codes
-    held = Cache(prior, 3).held_bytes()
+    held = Cache(prior.weights(), 3).held_bytes()
     assert held > weights[1], "weights are laid out anew"
     assert costs.sampling_bytes(prior, 3) == weights[1] + held + 3 * noise
 

@@ -1,6 +1,7 @@
 """The priors of two levels are one distribution: its probabilities, and samples that follow it."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,12 +9,17 @@ import torch
 from conftest import FLOAT32, close
 
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint
-from ral_env.nets.cache import gumbel
+from ral_env.nets.noise import gumbel
 
 
 def build(top=(3, 2), bottom=(6, 4), codes=7, seed=0, **overrides) -> list[PixelCNN]:
     torch.manual_seed(seed)
-    sizes = {"hidden": 12, "residual": 10, "layers": 2, "output_layers": 1} | overrides
+    sizes: dict[str, Any] = {
+        "hidden": 12,
+        "residual": 10,
+        "layers": 2,
+        "output_layers": 1,
+    } | overrides
     nets = [
         PixelCNN(PixelCNNConfig(top, codes, **sizes)),
         PixelCNN(PixelCNNConfig(bottom, codes, condition_layers=1, condition_grid=top, **sizes)),
@@ -58,7 +64,7 @@ def test_log_prob_is_that_of_the_top_and_of_the_bottom_given_the_top(temperature
         whole = joint.total_log_prob(nets, grids, temperature, batch)
         torch.testing.assert_close(whole, total, **FLOAT32)
         assert not whole.requires_grad
-    sum(each.sum() for each in found).backward()
+    torch.stack([each.sum() for each in found]).sum().backward()
     for net in nets:
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 

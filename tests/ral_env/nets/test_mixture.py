@@ -123,7 +123,7 @@ def test_codes_given_behind_an_empty_cell_tell_nothing_of_the_style():
         (lambda: mixture().sample(some_codes(), temperature=-1), "temperature=-1"),
     ],
 )
-def test_what_does_not_fit_is_named(call, message):
+def test_what_does_not_fit_is_named(no_shape_checks, call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
