@@ -367,7 +367,7 @@ def command(
     bundle = load_bundle(env)
     if bundle.features is None:
         raise ValueError(
-            f"bundle {bundle.path.name!r} has no feature net, which the Fréchet distance needs"
+            f"bundle {bundle.name!r} has no feature net, which the Fréchet distance needs"
         )
     folder = Path(out or f"runs/demo/{env}-{preset}")
     labels = (RAL, NO_REWARD, CONTINUED)

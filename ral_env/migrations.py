@@ -38,6 +38,7 @@ NAMES = {
     "agents.training.Processes": "agents.training.processes.Processes",
     "agents.training.Checkpoint": "agents.training.checkpoint.Checkpoint",
     "ral_env.nets.SlowPrior": "ral_env.nets.UncachedPrior",
+    "ral_env.bundle.custom.OwnBundle": "ral_env.bundle.Bundle",
     "ral_env.bundle.custom.SlowPrior": "ral_env.nets.UncachedPrior",
     "benchmarks.demo.Generator": "benchmarks.demo.TemperedPrior",
 }

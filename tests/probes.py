@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ral_env.bundle.custom import OwnBundle, assemble
+from ral_env.bundle import Bundle
+from ral_env.bundle.custom import assemble
 from ral_env.nets import PixelCNN, PixelCNNConfig
 
 
@@ -57,7 +58,7 @@ class Probe(nn.Module):
 PROBES = ["one code", "code in context", "far code", "far context"]
 
 
-def probe_bundle(kind: str, side: int = 4, num_codes: int = 3, seed: int = 0) -> OwnBundle:
+def probe_bundle(kind: str, side: int = 4, num_codes: int = 3, seed: int = 0) -> Bundle:
     """A canvas of side x side codes, with a prior of random weights."""
     torch.manual_seed(seed)
     config = PixelCNNConfig((side, side), num_codes, 16, 16, 2, 1, dropout=0.0, output_layers=1)

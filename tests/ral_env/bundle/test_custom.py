@@ -25,7 +25,7 @@ from torch import nn
 
 from agents import reinforce
 from ral_env import bundle as bundles
-from ral_env.bundle.custom import Codec, OwnBundle, Prior, UncachedPrior, assemble
+from ral_env.bundle.custom import Codec, Prior, UncachedPrior, assemble
 from ral_env.complete import complete
 from ral_env.film import frames
 from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig, VQVAEConfig, joint
@@ -240,7 +240,7 @@ def test_without_priors_it_can_be_played_but_not_sampled():
 def test_a_bundle_in_memory_can_be_copied_and_sent_elsewhere():
     bundle = assemble(**parts())
     for other in (copy.deepcopy(bundle), pickle.loads(pickle.dumps(bundle))):
-        assert isinstance(other, OwnBundle) and repr(other) == repr(bundle)
+        assert type(other) is bundles.Bundle and repr(other) == repr(bundle)
         assert other.vqvae is not bundle.vqvae
         assert torch.equal(other.vqvae.colours, bundle.vqvae.colours)
         assert np.array_equal(other.split("test"), bundle.split("test"))
@@ -259,7 +259,9 @@ def test_splits_are_tenths_or_those_given():
 
 
 def test_an_id_with_images_of_another_shape_refuses_it():
-    with pytest.raises(ValueError, match=r"but the bundle OwnBundle\(.*has 32 pixels and grids"):
+    with pytest.raises(
+        ValueError, match=r"but the bundle Bundle\('in memory'.*has 32 pixels and grids"
+    ):
         gym.make("RALFaces32-v0", bundle=assemble(**parts()))
 
 
