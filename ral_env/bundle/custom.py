@@ -82,10 +82,11 @@ def assemble(
                 check.probabilities(layout.unflatten(real[:1], 1))
                 if kind == "priors":  # episodes never sample an oracle
                     check.sample(*pair)
-    parts = {"vqvae": codec, "discriminator": discriminator}
-    parts |= {"priors": tuple(priors), "oracles": tuple(oracles)}
     return Bundle(
-        **cast(Any, parts),  # of other kinds than this package's own
+        vqvae=cast(Any, codec),
+        discriminator=cast(Any, discriminator),
+        priors=cast(Any, tuple(priors)),
+        oracles=cast(Any, tuple(oracles)),
         discriminator_input=discriminator_input,
         reward_scale=float(reward_scale),
         flat_codes=flat,
