@@ -6,6 +6,8 @@ the way that a real one does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,12 +24,12 @@ class OneHot(nn.Module):
         super().__init__()
         self.num_codes = num_codes
 
-    def decode(self, codes: list[Tensor]) -> Tensor:
+    def decode(self, codes: Sequence[Tensor]) -> Tensor:
         grey = codes[-1].float() / (self.num_codes - 1) * 2 - 1
         grey = grey.repeat_interleave(4, 1).repeat_interleave(4, 2)
         return grey.unsqueeze(1).expand(-1, 3, -1, -1)
 
-    def lookup(self, codes: list[Tensor]) -> list[Tensor]:
+    def lookup(self, codes: Sequence[Tensor]) -> list[Tensor]:
         return [F.one_hot(grid, self.num_codes).permute(0, 3, 1, 2).float() for grid in codes]
 
 

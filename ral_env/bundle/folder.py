@@ -114,9 +114,10 @@ def read(folder: Path) -> Bundle:
         image_size=manifest["configs"]["vqvae"]["image_size"],
         dataset=manifest["dataset"],
         recipe=Later(partial(migrations.renamed, manifest["recipe"], "recipe", str(file))),
-        name=folder.name,
+        name=folder.resolve().name,
     )
-    bundle.path, bundle.manifest = folder, manifest
+    object.__setattr__(bundle, "path", folder)
+    object.__setattr__(bundle, "manifest", manifest)
     return bundle
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -37,10 +37,6 @@ class Part(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    @overload
-    def __get__(self, bundle: None, owner: type) -> T: ...
-    @overload
-    def __get__(self, bundle: Bundle, owner: type) -> T: ...
     def __get__(self, bundle: Bundle | None, owner: type) -> T:
         if bundle is None:  # dataclass asks for the default
             if not self._default:
@@ -55,7 +51,7 @@ class Part(Generic[T]):
         vars(bundle)[self._name] = value
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Bundle:
     """All that an environment is made of. Nets are on the CPU, in eval mode.
 
@@ -132,17 +128,29 @@ def codes_dtype(num_codes: int) -> type[np.unsignedinteger]:
     return np.uint8 if num_codes <= 256 else np.uint16
 
 
-def from_nets(*, vqvae: VQVAE, codes: np.ndarray | Sequence[np.ndarray], **parts: Any) -> Bundle:
+def from_nets(
+    *,
+    vqvae: VQVAE,
+    priors: Sequence[PixelCNN],
+    codes: np.ndarray | Sequence[np.ndarray],
+    oracles: Sequence[PixelCNN | Mixture] = (),
+    **parts: Any,
+) -> Bundle:
     """A bundle of trained nets, whose layout and image size are those of the VQ-VAE.
 
     Args:
+        vqvae: the tokeniser.
+        priors: the pretrained distribution of the codes, one net per level, top first.
         codes: real codes, flat (N, length) or a list of grids (N, h, w), one per level, top first.
-        parts: the other fields of :class:`Bundle`; ``priors`` and ``oracles`` may be lists.
+        oracles: the true distribution of the codes, where it is known, one net per level.
+        parts: the other fields of :class:`Bundle`.
     """
     layout = CodeLayout(vqvae.config.grids, vqvae.config.num_codes)
     flat = codes if getattr(codes, "ndim", 0) == 2 else layout.flatten([*map(np.asarray, codes)])
     return Bundle(
         vqvae=vqvae,
+        priors=tuple(priors),
+        oracles=tuple(oracles),
         flat_codes=np.asarray(flat),
         layout=layout,
         image_size=vqvae.config.image_size,

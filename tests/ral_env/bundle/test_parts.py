@@ -38,14 +38,14 @@ def test_a_bundle_of_nets_has_the_vqvaes_layout_and_image_size():
 def test_a_part_given_for_later_is_made_once_and_only_when_asked_for():
     calls: list[int] = []
 
-    def make() -> tuple[str, ...]:
+    def make() -> str:
         calls.append(1)
-        return ("a prior",)
+        return "a feature net"
 
     later: Any = Later(make)
-    bundle = made(priors=later)
-    assert "priors" not in repr(bundle) and not calls
-    assert bundle.priors == ("a prior",) and bundle.priors == ("a prior",)
+    bundle = made(features=later)
+    assert repr(bundle) and bundle.dataset == "noise" and not calls
+    assert bundle.features == "a feature net" and bundle.features == "a feature net"
     assert calls == [1]
 
 
@@ -64,15 +64,18 @@ def test_a_part_that_failed_to_be_made_is_tried_again():
 
 
 def test_parts_are_replaced_as_those_of_any_dataclass():
-    bundle = made()
+    bundle: Any = made()
     other = dataclasses.replace(bundle, discriminator_input="codes", reward_scale=2.0)
     assert (other.discriminator_input, other.reward_scale) == ("codes", 2.0)
     assert other.vqvae is bundle.vqvae and bundle.reward_scale == 0.05
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        bundle.reward_scale = 2.0
 
 
 def test_a_part_without_a_default_must_be_given():
+    nothing: dict[str, Any] = {}
     with pytest.raises(TypeError, match="'vqvae', 'discriminator', 'flat_codes'"):
-        Bundle()  # type: ignore[call-arg]
+        Bundle(**nothing)
     parts: Any = {"vqvae": None, "discriminator": None, "flat_codes": None, "recipe": {}}
     bundle = Bundle(**parts, splits={}, layout=made().layout, image_size=32, dataset="none")
     assert (bundle.priors, bundle.oracles, bundle.features) == ((), (), None)
