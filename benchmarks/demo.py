@@ -317,7 +317,7 @@ def command(
     bundle = load_bundle(env)
     if bundle.features is None:
         raise ValueError(
-            f"bundle {bundle.path.name!r} has no feature net, which the Fréchet distance needs"
+            f"bundle {bundle.name!r} has no feature net, which the Fréchet distance needs"
         )
     folder = Path(out or f"runs/demo/{env}-{preset}")
     arms = [Arm(label, env, seconds, seed, preset) for seed in range(seeds) for label in TRAINED]

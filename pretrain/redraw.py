@@ -34,7 +34,7 @@ def redraw(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
     """
     if not made.oracles:
         raise ValueError(
-            f"bundle {made.path.name!r} has no oracle, so nothing new can be drawn from it: "
+            f"bundle {made.name!r} has no oracle, so nothing new can be drawn from it: "
             "expected one of the oracle recipes"
         )
     # Not the seeds that `ral pretrain` samples with.

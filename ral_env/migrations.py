@@ -40,6 +40,7 @@ NAMES = {
     "ral_env.nets.cache.Part": "ral_env.nets.noise.SharedGenerator",
     "ral_env.nets.cache.gumbel": "ral_env.nets.noise.gumbel",
     "ral_env.nets.SlowPrior": "ral_env.nets.UncachedPrior",
+    "ral_env.bundle.custom.OwnBundle": "ral_env.bundle.Bundle",
     "ral_env.bundle.custom.SlowPrior": "ral_env.nets.UncachedPrior",
     "benchmarks.demo.Generator": "agents.evaluation.evaluator.TemperedPrior",
 }

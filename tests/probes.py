@@ -6,11 +6,14 @@ the way that a real one does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ral_env.bundle.custom import OwnBundle, assemble
+from ral_env.bundle import Bundle
+from ral_env.bundle.custom import assemble
 from ral_env.nets import PixelCNN, PixelCNNConfig
 
 
@@ -21,12 +24,12 @@ class OneHot(nn.Module):
         super().__init__()
         self.num_codes = num_codes
 
-    def decode(self, codes: list[Tensor]) -> Tensor:
+    def decode(self, codes: Sequence[Tensor]) -> Tensor:
         grey = codes[-1].float() / (self.num_codes - 1) * 2 - 1
         grey = grey.repeat_interleave(4, 1).repeat_interleave(4, 2)
         return grey.unsqueeze(1).expand(-1, 3, -1, -1)
 
-    def lookup(self, codes: list[Tensor]) -> list[Tensor]:
+    def lookup(self, codes: Sequence[Tensor]) -> list[Tensor]:
         return [F.one_hot(grid, self.num_codes).permute(0, 3, 1, 2).float() for grid in codes]
 
 
@@ -57,7 +60,7 @@ class Probe(nn.Module):
 PROBES = ["one code", "code in context", "far code", "far context"]
 
 
-def probe_bundle(kind: str, side: int = 4, num_codes: int = 3, seed: int = 0) -> OwnBundle:
+def probe_bundle(kind: str, side: int = 4, num_codes: int = 3, seed: int = 0) -> Bundle:
     """A canvas of side x side codes, with a prior of random weights."""
     torch.manual_seed(seed)
     config = PixelCNNConfig((side, side), num_codes, 16, 16, 2, 1, dropout=0.0, output_layers=1)

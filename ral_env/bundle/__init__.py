@@ -1,21 +1,9 @@
 """Bundles: everything that an environment is made of, in a folder or in memory."""
 
-from ral_env.bundle.store import (
-    SHIPPED,
-    SPLITS,
-    Bundle,
-    BundleError,
-    choose,
-    codes_dtype,
-    find,
-    for_task,
-    home,
-    load,
-    make_command,
-    names,
-    save,
-    storable,
-)
+from ral_env.bundle.folder import BundleError
+from ral_env.bundle.of_task import choose, for_task, make_command
+from ral_env.bundle.parts import SPLITS, Bundle, codes_dtype, from_nets
+from ral_env.bundle.store import SHIPPED, find, home, load, names, save, storable
 
 __all__ = [
     "SHIPPED",
@@ -26,6 +14,7 @@ __all__ = [
     "codes_dtype",
     "find",
     "for_task",
+    "from_nets",
     "home",
     "load",
     "make_command",

@@ -1,4 +1,4 @@
-"""Your own model: a bundle in memory, of a decoder and priors that this project did not train.
+"""Your own model: a bundle of a decoder and priors that this project did not train.
 
 :func:`assemble` takes the parts, checks that they do what an episode needs of them, and returns a
 bundle that everything takes which takes one from disk. See docs/your-own-model.md.
@@ -7,35 +7,23 @@ bundle that everything takes which takes one from disk. See docs/your-own-model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ral_env.bundle.store import SPLITS, Bundle, codes_dtype
+from ral_env.bundle.parts import SPLITS, Bundle, codes_dtype
 from ral_env.layout import CodeLayout
+from ral_env.migrations import old_names
 from ral_env.nets import Codec, Prior, UncachedPrior, represent
 
-__all__ = ["Codec", "OwnBundle", "Prior", "UncachedPrior", "assemble"]
+__all__ = ["Codec", "Prior", "UncachedPrior", "assemble"]
 
-FEW = 1024  # codes that a prior's probabilities are added up over, at most
+MAX_SUMMED = 1024  # codes whose probabilities are added up, at most
 
-
-class OwnBundle(Bundle):
-    """A bundle in memory, with the attributes of one from disk; :func:`assemble` makes it.
-
-    ``vqvae`` is the codec; there is neither ``path`` nor ``manifest``, and it cannot be saved.
-    """
-
-    def __init__(self, parts: Mapping[str, Any]):
-        vars(self).update(parts)
-
-    def __repr__(self) -> str:
-        return f"OwnBundle(dataset={self.dataset!r}, layout={self.layout})"
-
-    def __reduce__(self):
-        return OwnBundle, (vars(self),)
+__getattr__ = old_names(__name__)
 
 
 def assemble(
@@ -50,84 +38,63 @@ def assemble(
     discriminator_input: str = "image",
     reward_scale: float = 1.0,
     oracles: Sequence[Prior] = (),
-) -> OwnBundle:
-    """A bundle of your own parts, checked against each other on a few real codes.
+) -> Bundle:
+    """A bundle of parts of any make, checked against each other on a few real codes.
 
     All nets are modules on the CPU, and are put in eval mode; environments work with copies.
 
     Args:
-        codec: codes to images; see :class:`Codec`.
+        codec: maps codes to images; see :class:`Codec`.
         discriminator: maps images (B, 3, H, W) to a score map (B, 1, H // stride, W // stride),
             real is high, and has the attribute ``stride``, an int: pixels from score to score.
-        codes: real codes, integers (N, h, w), a grid a level, the coarsest first; a single level
-            may come without a list. Grids are square, finer ones whole multiples of the coarsest.
-        num_codes: entries of the codebook, the same on every level.
-        priors: one a level, the coarsest first, or none: then nothing can be sampled or trained.
+        codes: real codes, integers (N, h, w), one grid per level, the coarsest first; a single
+            level may come without a list. Grids are square, finer ones whole multiples of the
+            coarsest.
+        num_codes: number of entries of the codebook, the same on every level.
+        priors: one per level, the coarsest first, or none: then nothing can be sampled or trained.
         splits: ``{"train": (start, end), "validation": ..., "test": ...}``, rows of ``codes``; by
             default, eight, one and one tenth of them.
-        dataset: what the codes are of.
+        dataset: what the codes are of, in words.
         discriminator_input: ``"image"``, or ``"codes"`` if the discriminator sees the vectors that
             the codec's ``lookup`` gives, on the finest grid.
         reward_scale: divides scores before they are clamped to [-1, 1].
-        oracles: the true distribution of the codes, where it is known, one a level.
+        oracles: the true distribution of the codes, where it is known, one per level.
 
     Raises:
         ValueError: if a part does not do what is needed of it.
     """
     layout, flat = _flatten(codes, num_codes)
-    if splits is None:
-        splits = dict(zip(SPLITS, _tenths(len(flat)), strict=True))
-    _require(
-        set(splits) == set(SPLITS) and all(0 <= a < b <= len(flat) for a, b in splits.values()),
-        f"splits are {splits}, expected {SPLITS}, each (start, end) of one row or more of the "
-        f"{len(flat)} canvases of codes",
-    )
+    ranges = _check_splits(splits, len(flat))
     _require(0 < reward_scale < float("inf"), f"reward_scale={reward_scale}, expected above 0")
-    for kind, nets in {"priors": priors, "oracles": oracles}.items():
-        _require(
-            len(nets) in (0, len(layout.levels)),
-            f"{len(nets)} {kind} for {len(layout.levels)} levels, expected one a level, or none",
-        )
-    named = {"codec": codec, "discriminator": discriminator}
-    named |= {f"priors[{level}]": prior for level, prior in enumerate(priors)}
-    named |= {f"oracles[{level}]": oracle for level, oracle in enumerate(oracles)}
-    for name, net in named.items():
-        _require(
-            isinstance(net, nn.Module),
-            f"{name} is a {type(net).__name__}, expected a torch.nn.Module: environments copy it",
-        )
-        net.eval()  # type: ignore[union-attr]
-
-    start, end = splits["train"]
-    few = torch.from_numpy(flat[start : min(end, start + 2)].astype(np.int64))
-    halves = [layout.unflatten(few, rows) for rows in (layout.rows, max(1, layout.rows // 2))]
+    _check_nets(layout, codec, discriminator, priors, oracles)
+    start, end = ranges["train"]
+    real = torch.from_numpy(flat[start : min(end, start + 2)].astype(np.int64))
+    # Whole canvases, and the upper half of them.
+    pair = [layout.unflatten(real, rows) for rows in (layout.rows, max(1, layout.rows // 2))]
     with torch.no_grad():
-        side = _check_codec(codec, halves)
-        _check_discriminator(discriminator, codec, discriminator_input, halves)
+        image_size = _check_codec(codec, pair)
+        _check_discriminator(discriminator, codec, discriminator_input, pair)
         for kind, nets in {"priors": priors, "oracles": oracles}.items():
             for level, net in enumerate(nets):
                 check = _PriorCheck(f"{kind}[{level}]", net, level, num_codes)
-                check.log_prob(halves)
-                check.order(halves[0])
-                check.probabilities(layout.unflatten(few[:1], 1))
-                if kind == "priors":
-                    check.sample(halves)
-    return OwnBundle(
-        {
-            "vqvae": codec,
-            "discriminator": discriminator,
-            "priors": tuple(priors),
-            "oracles": tuple(oracles),
-            "features": None,
-            "flat_codes": flat,
-            "splits": {name: tuple(splits[name]) for name in SPLITS},
-            "layout": layout,
-            "image_size": side,
-            "dataset": dataset,
-            "recipe": {},
-            "discriminator_input": discriminator_input,
-            "reward_scale": float(reward_scale),
-        }
+                check.log_prob(*pair)
+                check.order(pair[0])
+                check.probabilities(layout.unflatten(real[:1], 1))
+                if kind == "priors":  # episodes never sample an oracle
+                    check.sample(*pair)
+    return Bundle(
+        vqvae=cast(Any, codec),
+        discriminator=cast(Any, discriminator),
+        priors=cast(Any, tuple(priors)),
+        oracles=cast(Any, tuple(oracles)),
+        discriminator_input=discriminator_input,
+        reward_scale=float(reward_scale),
+        flat_codes=flat,
+        splits=ranges,
+        layout=layout,
+        image_size=image_size,
+        dataset=dataset,
+        recipe={},
     )
 
 
@@ -137,7 +104,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _call(what: str, function: Callable[..., Any], *arguments: Any) -> Tensor:
-    """Call one of the user's methods; what it raises is told with what it was given."""
+    """Call a method of one of the parts; an error tells what it was given."""
     try:
         found = function(*arguments)
     except Exception as error:
@@ -150,20 +117,30 @@ def _shapes(grids: Sequence[Tensor]) -> str:
     return " + ".join(str(tuple(grid.shape)) for grid in grids)
 
 
-def _tenths(count: int) -> list[tuple[int, int]]:
-    """Eight, one and one tenth of so many rows."""
-    first, second = count * 8 // 10, count * 9 // 10
-    return [(0, first), (first, second), (second, count)]
+def _check_splits(
+    splits: Mapping[str, Sequence[int]] | None, count: int
+) -> dict[str, tuple[int, int]]:
+    """The splits of ``count`` rows that are given, or else eight, one and one tenth of them."""
+    if splits is None:
+        edges = (0, count * 8 // 10, count * 9 // 10, count)
+        splits = dict(zip(SPLITS, pairwise(edges), strict=True))
+    _require(
+        set(splits) == set(SPLITS) and all(0 <= a < b <= count for a, b in splits.values()),
+        f"splits are {splits}, expected {SPLITS}, each (start, end) of one row or more of the "
+        f"{count} canvases of codes",
+    )
+    return {name: (splits[name][0], splits[name][1]) for name in SPLITS}
 
 
 def _flatten(codes: Any, num_codes: int) -> tuple[CodeLayout, np.ndarray]:
-    """The layout of real codes, and they as a bundle holds them: (N, length), uint8 or uint16."""
+    """The layout of real codes, and the codes as a bundle holds them: (N, length), unsigned."""
     grids = [np.asarray(g) for g in (codes if isinstance(codes, list | tuple) else [codes])]
     shapes = [f"{grid.dtype} {grid.shape}" for grid in grids]
     _require(
         all(g.ndim == 3 and len(g) and np.issubdtype(g.dtype, np.integer) for g in grids)
         and len({len(grid) for grid in grids}) == 1,
-        f"codes are {shapes}, expected integers (N, h, w), a grid a level, with one N of 1 or more",
+        f"codes are {shapes}, expected integers (N, h, w), one grid per level, with one N of 1 or "
+        "more",
     )
     layout = CodeLayout(tuple(grid.shape[1:] for grid in grids), num_codes)
     _require(
@@ -178,20 +155,44 @@ def _flatten(codes: Any, num_codes: int) -> tuple[CodeLayout, np.ndarray]:
     return layout, flat.astype(codes_dtype(num_codes))
 
 
-def _check_codec(codec: Codec, halves: Sequence[Sequence[Tensor]]) -> int:
-    """It decodes whole canvases and upper halves of them. Returns the image's side in pixels."""
+def _check_nets(
+    layout: CodeLayout,
+    codec: Codec,
+    discriminator: nn.Module,
+    priors: Sequence[Prior],
+    oracles: Sequence[Prior],
+) -> None:
+    """There is one prior per level, and all nets are modules; puts them in eval mode."""
+    nets: dict[str, Any] = {"codec": codec, "discriminator": discriminator}
+    for kind, per_level in {"priors": priors, "oracles": oracles}.items():
+        _require(
+            len(per_level) in (0, len(layout.levels)),
+            f"{len(per_level)} {kind} for {len(layout.levels)} levels, expected one per level, or "
+            "none",
+        )
+        nets |= {f"{kind}[{level}]": net for level, net in enumerate(per_level)}
+    for name, net in nets.items():
+        _require(
+            isinstance(net, nn.Module),
+            f"{name} is a {type(net).__name__}, expected a torch.nn.Module: environments copy it",
+        )
+        net.eval()
+
+
+def _check_codec(codec: Codec, pair: Sequence[Sequence[Tensor]]) -> int:
+    """It decodes whole canvases and the upper halves of them. Returns an image's side in pixels."""
     _require(
         isinstance(codec, Codec),
         f"{type(codec).__name__} has no decode(codes): see ral_env.bundle.custom",
     )
     side = 0
-    for grids in halves:
+    for grids in pair:
         what = f"codec.decode of codes {_shapes(grids)}"
         if side:
             what += " (fewer rows: if it can't, fill them up and cut the image)"
         images = _call(what, codec.decode, grids)
         side = side or images.shape[-1]
-        height = side * grids[0].shape[1] // halves[0][0].shape[1]
+        height = side * grids[0].shape[1] // pair[0][0].shape[1]
         expected = (len(grids[0]), 3, height, side)
         _require(
             images.shape == expected and images.dtype == torch.float32,
@@ -211,22 +212,22 @@ def _check_codec(codec: Codec, halves: Sequence[Sequence[Tensor]]) -> int:
 
 
 def _check_discriminator(
-    net: nn.Module, codec: Codec, kind: str, halves: Sequence[Sequence[Tensor]]
+    net: nn.Module, codec: Codec, kind: str, pair: Sequence[Sequence[Tensor]]
 ) -> None:
-    """It gives score maps of whole canvases, and of half ones if those are large enough."""
+    """It scores whole canvases, and the upper halves of them if those are large enough."""
     stride: Any = getattr(net, "stride", None)
     _require(
         isinstance(stride, int) and stride >= 1,
         f"discriminator.stride is {stride!r}, expected an int of 1 or more: {kind} cells from one "
         "score to the next",
     )
-    for grids in halves:
-        seen = represent(codec, grids, kind)
-        if seen.shape[2] < stride:
+    for grids in pair:
+        shown = represent(codec, grids, kind)
+        if shown.shape[2] < stride:
             continue
-        what = f"the discriminator, given {tuple(seen.shape)},"
-        expected = (len(seen), 1, seen.shape[2] // stride, seen.shape[3] // stride)
-        scores = _call(what, net, seen)
+        what = f"the discriminator, given {tuple(shown.shape)},"
+        expected = (len(shown), 1, shown.shape[2] // stride, shown.shape[3] // stride)
+        scores = _call(what, net, shown)
         _require(
             scores.shape == expected and bool(scores.isfinite().all()),
             f"{what} gave {tuple(scores.shape)}, expected finite scores {expected}: its stride is "
@@ -235,7 +236,11 @@ def _check_discriminator(
 
 
 class _PriorCheck:
-    """What is asked of a level's prior. ``grids`` are codes (B, h, w) of all levels."""
+    """What an episode needs of a level's prior, tried on real codes.
+
+    ``grids``, ``whole`` and ``upper`` are codes (B, h, w) of all levels; ``upper`` is the upper
+    half of ``whole``.
+    """
 
     def __init__(self, name: str, prior: Prior, level: int, num_codes: int):
         _require(
@@ -245,58 +250,35 @@ class _PriorCheck:
         )
         self.name, self.prior, self.level, self.num_codes = name, prior, level, num_codes
 
-    def own(self, grids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """This level's codes, and those of the level above."""
-        return grids[self.level], grids[self.level - 1] if self.level else None
-
-    def call(self, codes: Tensor, above: Tensor | None) -> Tensor:
-        what = f"{self.name}.log_prob of codes {tuple(codes.shape)}"
-        found = _call(what, self.prior.log_prob, codes, above)
-        _require(
-            found.shape == codes.shape,
-            f"{what} gave {tuple(found.shape)}, expected {tuple(codes.shape)}: of every code",
-        )
-        _require(
-            bool((found <= 1e-4).all()),  # NaN fails too
-            f"{what} gave values up to {found.max().item():.3g}, expected 0 or less: natural logs",
-        )
-        return found
-
-    def log_prob(self, halves: Sequence[Sequence[Tensor]]) -> None:
-        """It gives every code a log-probability; that of the upper half is that half's own."""
-        whole, half = (self.call(*self.own(grids)) for grids in halves)
+    def log_prob(self, whole: Sequence[Tensor], upper: Sequence[Tensor]) -> None:
+        """It gives every code a log-probability, in the upper half without the lower one too."""
+        of_whole, of_upper = (self._log_prob(*self._inputs(grids)) for grids in (whole, upper))
         if not self.level:
             # A finer level may look around in the level above, which then ends with the rows.
-            self.same(whole[:, : half.shape[1]], half, "the rows below are not there")
+            self._expect_same(
+                of_whole[:, : of_upper.shape[1]], of_upper, "the rows below are not there"
+            )
 
     def order(self, grids: Sequence[Tensor]) -> None:
         """No code's log-probability depends on codes after it."""
-        codes, above = self.own(grids)
+        codes, above = self._inputs(grids)
         middle = codes[0].numel() // 2
         changed = codes.flatten(1).clone()
         changed[:, middle:] = (changed[:, middle:] + 1) % self.num_codes
         before, after = (
-            self.call(c, above).flatten(1)[:, :middle] for c in (codes, changed.view_as(codes))
+            self._log_prob(c, above).flatten(1)[:, :middle] for c in (codes, changed.view_as(codes))
         )
-        self.same(before, after, "only codes after them differ, in raster order")
-
-    def same(self, one: Tensor, other: Tensor, why: str) -> None:
-        worst = (one - other).abs().max().item() if one.numel() else 0.0
-        _require(
-            worst <= 1e-3,
-            f"{self.name}.log_prob of the same codes differs by {worst:.3g} where {why}: a code "
-            "may depend on those before it only (is there a causal mask?)",
-        )
+        self._expect_same(before, after, "only codes after them differ, in raster order")
 
     def probabilities(self, grids: Sequence[Tensor]) -> None:
         """The probabilities of what one cell can hold add up to 1: the cell does not see itself."""
-        codes, above = self.own(grids)
-        count = min(self.num_codes, FEW)
+        codes, above = self._inputs(grids)
+        count = min(self.num_codes, MAX_SUMMED)
         cell = codes[0].numel() // 2
         flat = codes.flatten(1).repeat(count, 1)
         flat[:, cell] = torch.arange(count)
         above = None if above is None else above.expand(count, -1, -1)
-        found = self.call(flat.unflatten(1, codes.shape[1:]), above).flatten(1)[:, cell]
+        found = self._log_prob(flat.unflatten(1, codes.shape[1:]), above).flatten(1)[:, cell]
         total = found.double().exp().sum().item()
         _require(
             total <= 1.001 and (count < self.num_codes or total >= 0.999),
@@ -305,24 +287,14 @@ class _PriorCheck:
             f"{'1' if count == self.num_codes else 'at most 1'}: does a cell see its own code?",
         )
 
-    def sample(self, halves: Sequence[Sequence[Tensor]]) -> None:
-        """It writes the EMPTY cells, keeps the others, and does so again with the same seed."""
-        for grids in halves:
-            codes, above = self.own(grids)
+    def sample(self, whole: Sequence[Tensor], upper: Sequence[Tensor]) -> None:
+        """It writes the EMPTY cells, leaves the others, and gives the same for the same seed."""
+        for grids in (whole, upper):
+            codes, above = self._inputs(grids)
             prefix = codes.clone()
-            prefix[:, -1] = self.num_codes  # one row: a slow prior is slow
+            prefix[:, -1] = self.num_codes  # one row: an uncached prior is slow
             what = f"{self.name}.sample of a prefix {tuple(prefix.shape)}"
-            found, again = (
-                _call(
-                    what,
-                    self.prior.sample,
-                    prefix.clone(),
-                    above,
-                    1.0,
-                    torch.Generator().manual_seed(0),
-                )
-                for _ in range(2)
-            )
+            found, again = (self._sample(what, prefix.clone(), above) for _ in range(2))
             _require(
                 found.shape == prefix.shape and found.dtype == torch.int64,
                 f"{what} gave {found.dtype} {tuple(found.shape)}, expected torch.int64 "
@@ -342,3 +314,32 @@ class _PriorCheck:
                 torch.equal(found, again),
                 f"{what} gave other codes with the same seed: take all randomness from `generator`",
             )
+
+    def _inputs(self, grids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """This level's codes, and those of the level above."""
+        return grids[self.level], grids[self.level - 1] if self.level else None
+
+    def _log_prob(self, codes: Tensor, above: Tensor | None) -> Tensor:
+        what = f"{self.name}.log_prob of codes {tuple(codes.shape)}"
+        found = _call(what, self.prior.log_prob, codes, above)
+        _require(
+            found.shape == codes.shape,
+            f"{what} gave {tuple(found.shape)}, expected {tuple(codes.shape)}: of every code",
+        )
+        _require(
+            bool((found <= 1e-4).all()),  # NaN fails too
+            f"{what} gave values up to {found.max().item():.3g}, expected 0 or less: natural logs",
+        )
+        return found
+
+    def _sample(self, what: str, prefix: Tensor, above: Tensor | None) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return _call(what, self.prior.sample, prefix, above, 1.0, generator)
+
+    def _expect_same(self, one: Tensor, other: Tensor, where: str) -> None:
+        worst = (one - other).abs().max().item() if one.numel() else 0.0
+        _require(
+            worst <= 1e-3,
+            f"{self.name}.log_prob of the same codes differs by {worst:.3g} where {where}: a code "
+            "may depend on those before it only (is there a causal mask?)",
+        )

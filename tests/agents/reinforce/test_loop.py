@@ -160,7 +160,8 @@ def test_the_policy_comes_to_please_the_discriminator(small):
             return match.float() + 0 * self.unused * x.mean(1, keepdim=True)
 
     bundle = bundles.load(small.bundle)
-    bundle.discriminator = LikesCodeZero(bundle.vqvae.codebooks.clone())
+    liking = LikesCodeZero(bundle.vqvae.codebooks.clone())
+    bundle = dataclasses.replace(bundle, discriminator=liking)
     config = dataclasses.replace(
         small,
         iterations=40,
