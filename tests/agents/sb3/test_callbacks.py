@@ -165,7 +165,7 @@ def test_rewards_of_broken_episodes_are_refused(tiny):
                 policy_kwargs=policy, gamma=1.0)  # fmt: skip
     with pytest.raises(ValueError, match="norm_reward=False"):
         model.learn(1, callback=StepRewards())
-    with pytest.raises(ValueError, match="kl=-1"):
+    with pytest.raises(ValueError, match="kl_coef=-1"):
         StepRewards(-1)
 
 
@@ -418,7 +418,7 @@ def test_the_check_knows_normalised_canvases_foreign_policies_and_blind_codes(ti
 def test_all_together(tiny_codes, tmp_path):
     model = model_of(PPO, tiny_codes, {"reward": "intermediate"}, n_steps=128, batch_size=256)
     callbacks = [
-        StepRewards(kl=0.01),
+        StepRewards(kl_coef=0.01),
         ValueWarmup(1, epochs=3),
         CollapseGuard(50.0),
         DiscriminatorCallback(LEARNS, updates=1, warmup=2, batch=4),

@@ -1,0 +1,72 @@
+"""``ral train --algo ppo|a2c|trpo|maskable-ppo|dqn``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.sb3.config import Config
+from agents.sb3.train import train
+from ral_env import migrations
+
+# The options as they are grouped in the help; every field of Config is in one group.
+GROUPS = {
+    "what is trained, and on which rewards": ("env", "bundle", "reward", "reward_source"),
+    "where it runs": ("device", "seed"),
+    "how the policy learns": (
+        "canvases", "rollouts", "learning_rate", "kl_coef", "value_warmup", "max_nats", "settings",
+    ),
+    "how the discriminator learns": (
+        "discriminator_updates", "discriminator_warmup", "discriminator",
+    ),
+}  # fmt: skip
+
+
+def make_parser(algo: str) -> Any:
+    """The command's options: where the run goes, and a group for each of :data:`GROUPS`."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog=f"ral train --algo {algo}",
+        description="Train with one of Stable-Baselines3's algorithms. PPO, A2C and TRPO fine-tune "
+        "the bundle's prior; MaskablePPO and DQN learn a policy of Stable-Baselines3's from "
+        "nothing.",
+    )
+    fields: set[str | int] = {field.name for field in dataclasses.fields(Config)}
+    for title, names in GROUPS.items():
+        group = parser.add_argument_group(title)
+        if "device" in names:
+            group.add_argument("--out", help="Folder of the run. By default runs/ENV-ALGO-SEED.")
+            group.add_argument(
+                "--threads", type=int, default=1, help="Number of torch's threads on the CPU."
+            )
+        group.add_class_arguments(Config, as_group=False, skip=fields.difference(names))
+    return parser
+
+
+def main(algo: str, argv: list[str] | None = None) -> int:
+    """Train with an algorithm, and print what came of it.
+
+    Args:
+        algo: ``ppo``, ``a2c``, ``trpo``, ``maskable-ppo`` or ``dqn``.
+        argv: the command's arguments; those of the process if not given.
+
+    Returns:
+        The exit status: 0, or 130 if training was interrupted.
+    """
+    parser = make_parser(algo)
+    arguments = parser.parse_args(migrations.options(sys.argv[1:] if argv is None else argv, "sb3"))
+    torch.set_num_threads(arguments.threads)
+    chosen = parser.instantiate(arguments)
+    config = Config(**{field.name: chosen[field.name] for field in dataclasses.fields(Config)})
+    out = arguments.out or f"runs/{config.env}-{algo}-{config.seed}"
+    figures = train(algo, config, out)
+    told = {k: f"{v:.3f}" for k, v in figures.items() if isinstance(v, float)}
+    print(", ".join(f"{name} {value}" for name, value in told.items()))
+    bundle = f" and {out}/bundle" if (Path(out) / "bundle").exists() else ""
+    print(f"wrote {out}/model.zip{bundle}")
+    return 130 if figures["interrupted"] else 0
