@@ -1,6 +1,6 @@
 """Handing a pretrained prior to PPO: the reward rises, and what the prior knew stays.
 
-    pytest tests/test_handoff.py -m expensive -s
+    pytest tests/agents/sb3/test_handoff.py -m expensive -s
 
 prints what benchmarks/README.md's "Hand-off" tables. The score is always by the bundle's own
 discriminator: the reward itself where that stays as it is (``updates`` 0).
