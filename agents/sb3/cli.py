@@ -48,6 +48,20 @@ def make_parser(algo: str) -> Any:
     return parser
 
 
+def parse(algo: str, argv: list[str]) -> tuple[Config, str, int]:
+    """What the command's arguments ask for: settings, the run's folder, torch's threads.
+
+    Raises:
+        ValueError: if a setting is out of its range.
+    """
+    parser = make_parser(algo)
+    arguments = parser.parse_args(migrations.options(argv, "sb3"))
+    chosen = parser.instantiate(arguments)
+    config = Config(**{field.name: chosen[field.name] for field in dataclasses.fields(Config)})
+    out = arguments.out or f"runs/{config.env}-{algo}-{config.seed}"
+    return config, out, arguments.threads
+
+
 def main(algo: str, argv: list[str] | None = None) -> int:
     """Train with an algorithm, and print what came of it.
 
@@ -58,15 +72,10 @@ def main(algo: str, argv: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 130 if training was interrupted.
     """
-    parser = make_parser(algo)
-    arguments = parser.parse_args(migrations.options(sys.argv[1:] if argv is None else argv, "sb3"))
-    torch.set_num_threads(arguments.threads)
-    chosen = parser.instantiate(arguments)
-    config = Config(**{field.name: chosen[field.name] for field in dataclasses.fields(Config)})
-    out = arguments.out or f"runs/{config.env}-{algo}-{config.seed}"
-    figures = train(algo, config, out)
-    told = {k: f"{v:.3f}" for k, v in figures.items() if isinstance(v, float)}
-    print(", ".join(f"{name} {value}" for name, value in told.items()))
+    config, out, threads = parse(algo, sys.argv[1:] if argv is None else argv)
+    torch.set_num_threads(threads)
+    row = train(algo, config, out)
+    print(", ".join(f"{name} {v:.3f}" for name, v in row.items() if isinstance(v, float)))
     bundle = f" and {out}/bundle" if (Path(out) / "bundle").exists() else ""
     print(f"wrote {out}/model.zip{bundle}")
-    return 130 if figures["interrupted"] else 0
+    return 130 if row["interrupted"] else 0

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from agents.sb3.callbacks.episodes import EpisodeCallback
 from agents.sb3.vec_env import vector_env
-from agents.training.discriminator import Adversary, DiscriminatorTraining
-from ral_env.nets import joint, represent
+from agents.training.discriminator import Adversary, DiscriminatorTraining, RealCanvases
+from ral_env.nets import joint
 from ral_env.ranges import check_ranges
 from ral_env.reward import NORMALISERS
 
@@ -38,6 +38,9 @@ class DiscriminatorCallback(EpisodeCallback):
         normaliser: How scores are brought into [-1, 1]: ``batch``, by the largest of the last
             batch, or ``running``, by a moving average of that.
         seed: Seed of the draw of canvases.
+
+    Attributes:
+        adversary: the discriminator as it learns, from the beginning of training on.
 
     Raises:
         ValueError: with off-policy algorithms, whose replay buffer would pay what an earlier
@@ -69,22 +72,32 @@ class DiscriminatorCallback(EpisodeCallback):
         if normaliser not in NORMALISERS:
             raise ValueError(f"normaliser={normaliser!r}, expected one of {tuple(NORMALISERS)}")
         self.generator = torch.Generator().manual_seed(seed)
-        self.trainer: Adversary | None = None
+        self._is_set_up = self._is_warm = False
 
     def _init_callback(self) -> None:
         """Copies the discriminator, the first time; training that goes on keeps it."""
         super()._init_callback()
-        if self.trainer is not None:
+        if self._is_set_up:
             return
         envs = vector_env(self.training_env).envs
         self._envs, self._layout, self._device = envs, envs.layout, envs.device
-        self._codec = copy.deepcopy(envs.bundle.vqvae).to(self._device)
-        net = copy.deepcopy(self.net or envs.discriminator).to(self._device).eval()
-        self.trainer = Adversary(net, self.training)
-        self._input = self.discriminator_input or envs.discriminator_input
-        self._scale = NORMALISERS[self.normaliser](envs.reward_scale)
-        self._real, self._held_out = (envs.bundle.split(name) for name in ("train", "validation"))
-        self._is_warm = False
+        self.adversary = Adversary(
+            copy.deepcopy(self.net or envs.discriminator).to(self._device).eval(),
+            self.training,
+            codec=copy.deepcopy(envs.bundle.vqvae).to(self._device),
+            input=self.discriminator_input or envs.discriminator_input,
+            normaliser=NORMALISERS[self.normaliser](envs.reward_scale),
+        )
+        self._real, self._held_out = (
+            RealCanvases(
+                [grid.to(self._device) for grid in self._layout.as_grids(envs.bundle.split(split))],
+                self.adversary,
+                self.generator,
+                memory=0,  # decoded with each update, in batches as large as the policy's canvases
+            )
+            for split in ("train", "validation")
+        )
+        self._is_set_up = True
 
     def _on_training_start(self) -> None:
         """Warms the discriminator up, the first time."""
@@ -124,49 +137,30 @@ class DiscriminatorCallback(EpisodeCallback):
         for episode in self.episodes:
             rows = int(self._layout.heights(episode.canvas))
             canvases.setdefault(rows, []).append(episode.canvas)
-        return {rows: self._grids(np.stack(found), rows) for rows, found in canvases.items()}
+        found = {}
+        for rows, same_height in canvases.items():
+            codes = torch.from_numpy(np.stack(same_height).astype(np.int64)).to(self._device)
+            found[rows] = self._layout.unflatten(codes, rows)
+        return found
 
     def _measure(self, fake: Grids) -> None:
         """Log how well the discriminator tells canvases from held-out real ones."""
-        assert self.trainer is not None
-        count = max(len(fake[0]), self.batch)
-        real = self._inputs(self._sample_canvases(self._held_out, count, fake))
-        self.logger.record("discriminator/auc", self.trainer.held_out_auc(real, self._inputs(fake)))
+        real = self._held_out.sample_inputs(max(len(fake[0]), self.batch), like=fake)
+        auc = self.adversary.held_out_auc(real, self.adversary.inputs(fake))
+        self.logger.record("discriminator/auc", auc)
 
     def _update(self, fake: Grids) -> dict[str, float]:
         """One update on canvases of one height and as many real ones; its named losses."""
-        assert self.trainer is not None
-        return self.trainer.update(self._real_inputs(fake), self._inputs(fake))
+        real = self._real.sample_inputs(len(fake[0]), like=fake)
+        return self.adversary.update(real, self.adversary.inputs(fake))
 
     def _pay(self, fake: Grids) -> None:
         """Let the environment score with the discriminator as it is now, normalised anew."""
-        assert self.trainer is not None
-        net = self.trainer.net
-        with torch.no_grad():
-            self._scale.update(net(self._real_inputs(fake)), net(self._inputs(fake)))
-        self._envs.set_discriminator(net, self._scale.scale, self._input)
+        real = self._real.sample_inputs(len(fake[0]), like=fake)
+        scores = self.adversary.score_maps(real, self.adversary.inputs(fake))
+        self.adversary.normaliser.update(*scores)
+        self.adversary.score_in(self._envs)
 
     def _draw(self, below: int, count: int) -> list[int]:
+        """Numbers below a bound, with replacement."""
         return torch.randint(below, (count,), generator=self.generator).tolist()
-
-    def _grids(self, canvases: np.ndarray, rows: int) -> Grids:
-        """Canvases (N, length) cut to their height, as grids."""
-        return [
-            grid[:, :height].to(self._device)
-            for grid, (height, _) in zip(
-                self._layout.as_grids(canvases), self._layout.grids(rows), strict=True
-            )
-        ]
-
-    def _sample_canvases(self, stored: np.ndarray, count: int, like: Grids) -> Grids:
-        """Real canvases of the height of others."""
-        return self._grids(stored[self._draw(len(stored), count)], like[0].shape[1])
-
-    def _inputs(self, grids: Grids) -> Tensor:
-        """What the discriminator is shown of codes: (B, C, H, W)."""
-        with torch.no_grad():
-            return represent(self._codec, grids, self._input)
-
-    def _real_inputs(self, fake: Grids) -> Tensor:
-        """What it is shown of as many real canvases of the same height."""
-        return self._inputs(self._sample_canvases(self._real, len(fake[0]), fake))

@@ -35,7 +35,7 @@ def test_the_discriminator_learns_and_pays(request, name):
     assert aucs[-1] > 0.9 > aucs[0]
     assert "discriminator/cross_entropy" in recorder.logged[0]
     after = envs.discriminator.state_dict()
-    trained = learner.trainer.net.state_dict()  # type: ignore[union-attr]
+    trained = learner.adversary.net.state_dict()
     assert all(torch.equal(after[key], trained[key]) for key in after)
     assert any(not torch.equal(after[key], before[key]) for key in after)
     assert envs.reward_scale == recorder.logged[-1]["discriminator/reward_scale"]
@@ -52,9 +52,9 @@ def test_the_discriminator_is_warmed_up_once_on_the_policys_canvases(tiny_codes)
     learner = DiscriminatorCallback(LEARNS, updates=0, warmup=60, batch=8)
     model.learn(256, callback=[learner, recorder], log_interval=None)
     assert recorder.logged[0]["discriminator/auc"] > 0.9
-    trained = weights(learner.trainer.net)  # type: ignore[union-attr]
+    trained = weights(learner.adversary.net)
     model.learn(256, callback=learner, reset_num_timesteps=False)
-    assert torch.equal(weights(learner.trainer.net), trained)  # type: ignore[union-attr]
+    assert torch.equal(weights(learner.adversary.net), trained)
 
 
 @pytest.mark.parametrize("start", ["scratch", "partial"])
@@ -69,14 +69,13 @@ def test_the_discriminator_learns_from_canvases_of_fewer_rows(tiny, start):
 
         def _on_training_start(self) -> None:
             super()._on_training_start()
-            assert self.trainer is not None
-            update = self.trainer.update
+            update = self.adversary.update
 
             def noting(real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
                 heights.add((tuple(real.shape), tuple(fake.shape)))
                 return update(real, fake)
 
-            self.trainer.update = noting  # type: ignore[method-assign]
+            self.adversary.update = noting  # type: ignore[method-assign]
 
     learner = Heights(updates=6, warmup=0, batch=4, normaliser="running")
     model.learn(96 * 4 * 2, callback=[learner, recorder], log_interval=None)
