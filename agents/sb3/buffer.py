@@ -70,9 +70,11 @@ class EpisodeBuffer(RolloutBuffer):
 
     @property
     def _num_codes(self) -> int:
+        """Number of different codes; it is EMPTY's code, too."""
         return int(self.action_space.n)  # type: ignore[attr-defined]
 
     def _begin(self, obs: np.ndarray) -> None:
+        """Learn the episodes' length from their starts, and make room for all starts."""
         self.length = int((obs[0] == self._num_codes).sum())
         if not self.length or self.buffer_size % self.length:
             raise ValueError(
@@ -83,6 +85,7 @@ class EpisodeBuffer(RolloutBuffer):
         self.observations = np.zeros((rounds, self.n_envs, *self.obs_shape), np.int64)
 
     def _check_lengths(self, obs: np.ndarray) -> None:
+        """Refuse starts of episodes of another length."""
         lengths = (obs == self._num_codes).sum(1)
         if (lengths != self.length).any():
             raise ValueError(

@@ -11,7 +11,7 @@ from ral_env.ranges import check_ranges
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of a run; the algorithm's own are those of :func:`agents.sb3.defaults`.
+    """Settings of a run. What they leave open, :func:`agents.sb3.defaults` decides.
 
     Args:
         env: Id of the environment.

@@ -109,6 +109,7 @@ class StepCache:
         self._remember(canvas, cell, cache.hidden(left, 0, column + 1))
 
     def _remember(self, canvas: Tensor, cell: int, hidden: Tensor) -> None:
+        """Note the step: ``hidden`` (B, 1 or more, C) ends with the features of ``cell``."""
         self._canvas, self._cell, self._features = canvas.clone(), cell, hidden[:, -1]
 
     def _same_weights(self) -> bool:

@@ -232,6 +232,7 @@ class PixelCNNPolicy(ActorCriticPolicy):
         return self._logits(cells) if logits else None, self._values(cells) if values else None
 
     def _logits(self, cells: CellFeatures) -> Tensor:
+        """(N, num_codes)."""
         groups = [
             self.priors[level].readout(features[None, None])[0, 0]  # type: ignore[operator]
             for level, features in zip(cells.levels, cells.features, strict=True)
@@ -239,6 +240,7 @@ class PixelCNNPolicy(ActorCriticPolicy):
         return cells.join(groups)
 
     def _values(self, cells: CellFeatures) -> Tensor:
+        """(N, 1)."""
         groups = [
             self.value_net[level](features.detach() if self.detach_value else features)
             for level, features in zip(cells.levels, cells.features, strict=True)

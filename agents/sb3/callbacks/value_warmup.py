@@ -47,6 +47,7 @@ class ValueWarmup(EpisodeCallback):
         self._unfreeze()
 
     def _freeze(self) -> None:
+        """Let only the critic learn, in ``epochs`` passes."""
         if self._settings:
             return
         # TRPO wants a gradient of the policy: it gets one, and no step along it.
@@ -59,6 +60,7 @@ class ValueWarmup(EpisodeCallback):
         self._policy.freeze_prior("line_search_max_iter" not in self._settings)
 
     def _unfreeze(self) -> None:
+        """Let the prior learn, with the algorithm's settings as they were."""
         for name, value in self._settings.items():
             setattr(self.model, name, value)
         self._settings = {}

@@ -2,7 +2,7 @@
 
     pytest tests/agents/sb3/test_handoff.py -m expensive -s
 
-prints what benchmarks/README.md's "Hand-off" tables. The score is always by the bundle's own
+prints what benchmarks/README.md's "Hand-off" tables. The score is always by the bundle's
 discriminator: the reward itself where that stays as it is (``updates`` 0).
 """
 
@@ -26,7 +26,7 @@ MIN_GAIN = 0.02  # in score; that of 1,000 samples has a standard error of 0.003
 CANVASES = 64
 
 
-def told(label, env, figures):
+def print_figures(label, env, figures):
     print(f"\n{env}, {label}:")
     for key in ("test_nats", "score", "entropy", "diversity", "fd", "reverse_kl"):
         if key in figures:
@@ -39,7 +39,7 @@ def test_ppo_raises_the_reward_and_keeps_the_likelihood(env, updates, gain, tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # CollapseGuard's, were it to stop the run
         figures = train("ppo", Config(env, discriminator_updates=updates), tmp_path / "run", False)
-    told(f"defaults, {updates} discriminator updates", env, figures)
+    print_figures(f"defaults, {updates} discriminator updates", env, figures)
     assert figures["test_nats"] - figures["prior_test_nats"] < MAX_NATS
     assert figures["score"] - figures["prior_score"] > gain
 
@@ -68,5 +68,5 @@ def test_sb3s_own_settings_do_not(env):
     model, bundle = plain(env)
     model.learn(5 * CANVASES * 64)
     figures = results(bundle, list(model.policy.priors))
-    told("SB3's own", env, figures)
+    print_figures("SB3's own", env, figures)
     assert figures["test_nats"] - figures["prior_test_nats"] > MAX_NATS

@@ -35,16 +35,16 @@ MODELS = ["ppo", "ppo-mlp"]
 @pytest.mark.parametrize("name", MODELS)
 def test_an_old_model_says_what_it_said(name):
     model = PPO.load(FIXTURES / f"{name}.zip", device="cpu")
-    for told in json.loads((FIXTURES / "ppo.json").read_text())[name]:
-        observation = np.array([told["observation"]])
+    for expected in json.loads((FIXTURES / "ppo.json").read_text())[name]:
+        observation = np.array([expected["observation"]])
         action, _ = model.predict(observation, deterministic=True)
         with torch.no_grad():
             canvas = torch.from_numpy(observation)
             distribution: Any = model.policy.get_distribution(canvas).distribution
             value = model.policy.predict_values(canvas)
-        assert action.tolist() == [told["action"]]
-        assert distribution.logits[0].numpy() == close(told["logits"])
-        assert value.item() == close(told["value"])
+        assert action.tolist() == [expected["action"]]
+        assert distribution.logits[0].numpy() == close(expected["logits"])
+        assert value.item() == close(expected["value"])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -66,16 +66,16 @@ def test_an_old_model_saved_again_is_the_same(tmp_path):
     """Weights and optimiser, to the bit."""
     PPO.load(FIXTURES / "ppo.zip", device="cpu").save(tmp_path / "again.zip")
     for member in ("policy.pth", "policy.optimizer.pth"):
-        held = []
+        saved = []
         for file in (FIXTURES / "ppo.zip", tmp_path / "again.zip"):
             with zipfile.ZipFile(file) as archive, archive.open(member) as stream:
-                held.append(torch.load(stream, weights_only=True))
-        old, new = held
+                saved.append(torch.load(stream, weights_only=True))
+        old, new = saved
         if member == "policy.optimizer.pth":
             assert old["param_groups"] == new["param_groups"]
             old, new = (
-                {(i, k): v for i, kept in state["state"].items() for k, v in kept.items()}
-                for state in held
+                {(i, k): v for i, values in state["state"].items() for k, v in values.items()}
+                for state in saved
             )
         assert old.keys() == new.keys() and len(old) > 10
         assert all(torch.equal(old[key], new[key]) for key in old)
