@@ -99,13 +99,26 @@ def played(policy: PixelCNNPolicy, start: torch.Tensor, codes: torch.Tensor, eve
     return torch.stack(log_probs, 1), torch.stack(values, 1)
 
 
+def logits_of(policy: PixelCNNPolicy, canvas: torch.Tensor) -> torch.Tensor:
+    """Logits of the next codes, (B, num_codes)."""
+    distribution: Any = policy.get_distribution(canvas).distribution
+    return distribution.logits
+
+
+def entropy_of(policy: PixelCNNPolicy, canvas: torch.Tensor) -> torch.Tensor:
+    """Entropy of the next codes, (B,), nats."""
+    entropy = policy.get_distribution(canvas).entropy()
+    assert entropy is not None
+    return entropy
+
+
 def assert_evaluations_agree(policy: PixelCNNPolicy, canvas: torch.Tensor) -> None:
     """Assert that the incremental and the plain evaluation say the same of a canvas."""
     with torch.no_grad():
-        logits = policy.get_distribution(canvas).distribution.logits.clone()
+        logits = logits_of(policy, canvas).clone()
         values = policy.predict_values(canvas)
         policy.use_cache = False
-        assert logits == close(policy.get_distribution(canvas).distribution.logits)
+        assert logits == close(logits_of(policy, canvas))
         assert values == close(policy.predict_values(canvas))
         policy.use_cache = True
 

@@ -36,12 +36,12 @@ def test_the_first_ratio_is_one(request, name, tmp_path):
 def test_saved_models_go_on_without_the_bundle(tiny, tmp_path, algorithm, monkeypatch):
     envs = envs_of(tiny)
     few = {"cg_max_steps": 2, "n_critic_updates": 1} if algorithm is TRPO else {}
-    model = algorithm(PixelCNNPolicy, envs, seed=0, **defaults(algorithm, envs, **few))
+    model: Any = algorithm(PixelCNNPolicy, envs, seed=0, **defaults(algorithm, envs, **few))
     model.learn(256)
     model.save(tmp_path / "model")
     assert (tmp_path / "model.zip").stat().st_size < 300_000
     monkeypatch.setattr(bundle, "load", None)
-    loaded = algorithm.load(tmp_path / "model", env=envs)
+    loaded: Any = algorithm.load(tmp_path / "model", env=envs)
     first, codes = canvases(model.policy, "full", 8)
     rows = raised(model.policy, first, codes)
     with torch.no_grad():
@@ -57,7 +57,9 @@ def test_saved_models_go_on_without_the_bundle(tiny, tmp_path, algorithm, monkey
 
 @pytest.mark.expensive
 def test_the_packages_example_runs(tmp_path, monkeypatch):
-    example = agents.sb3.__doc__.split("\n\n", 1)[1].split("\n\nA2C and")[0]
+    text = agents.sb3.__doc__
+    assert text is not None
+    example = text.split("\n\n", 1)[1].split("\n\nA2C and")[0]
     short = example.replace("100 * 64 * 64", "2 * 64 * 64")
     assert short != example
     monkeypatch.chdir(tmp_path)
@@ -97,5 +99,5 @@ def test_ppo_learns_to_write_what_is_liked(tiny_codes):
     model = PPO("MlpPolicy", envs, n_steps=64, batch_size=256, gamma=1.0, learning_rate=1e-3,
                 policy_kwargs=EMBEDDED, seed=0)  # fmt: skip
     model.learn(150_000)
-    returns = [episode["r"] for episode in model.ep_info_buffer]
+    returns = [episode["r"] for episode in model.ep_info_buffer or ()]
     assert np.mean(returns) > 40  # of 64; random codes earn -56

@@ -128,7 +128,7 @@ def test_trpo_learns_from_episodes(tiny):
 def plain(path, start: dict[str, Any] | None = None, **changes: Any):
     """A model whose settings nobody has checked."""
     configs = [prior.config for prior in bundle.load(path).priors]
-    arguments = {"n_steps": 64, "batch_size": 64, "n_epochs": 1} | changes
+    arguments: dict[str, Any] = {"n_steps": 64, "batch_size": 64, "n_epochs": 1, **changes}
     return PPO(
         PixelCNNPolicy,
         envs_of(path, 2, **(start or {})),

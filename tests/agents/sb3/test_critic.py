@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_the_critic_learns_at_a_rate_of_its_own(tiny, origin):
 
 def test_only_the_critic_learns_from_a_frozen_prior(tiny):
     envs = envs_of(tiny)
-    model = PPO(PixelCNNPolicy, envs, seed=0, **defaults(PPO, envs))
+    model: Any = PPO(PixelCNNPolicy, envs, seed=0, **defaults(PPO, envs))
     before = copy.deepcopy(model.policy.state_dict())
     model.policy.freeze_prior(True)
     model.learn(256)

@@ -7,6 +7,7 @@ discriminator: the reward itself where that stays as it is (``updates`` 0).
 """
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def plain(env):
     """SB3's own PPO settings and initialisation; only minibatches of 64 are whole canvases."""
     envs = make_vec_env(env, CANVASES, seed=0)
     priors = vector_env(envs).envs.bundle.priors
-    model = PPO(
+    model: Any = PPO(
         PixelCNNPolicy, envs, n_steps=64, batch_size=64, seed=0,
         rollout_buffer_class=EpisodeBuffer,
         policy_kwargs={

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from sb3_models import STARTS, assert_evaluations_agree, canvases, played, policy_of
+from sb3_models import STARTS, assert_evaluations_agree, canvases, entropy_of, played, policy_of
 
 from agents.sb3.incremental import StepCache
 
@@ -49,7 +49,7 @@ def test_new_weights_begin_it_anew(tiny, begun, change):
     assert len(begun) == 1
     if change == "optimiser":
         with torch.enable_grad():
-            policy.get_distribution(first).entropy().sum().backward()
+            entropy_of(policy, first).sum().backward()
         policy.optimizer.step()
     elif change == "load_state_dict":
         policy.load_state_dict(policy_of(tiny, noise=1.0).state_dict())
@@ -97,7 +97,7 @@ def test_other_canvases_begin_it_anew(tiny, begun):
 def test_gradients_bypass_it(tiny, begun):
     policy = policy_of(tiny)
     first, _ = canvases(policy, "full", 8)
-    policy.get_distribution(first).entropy().sum().backward()
+    entropy_of(policy, first).sum().backward()
     assert not begun and all(p.grad is not None for p in policy.priors.parameters())
     with torch.inference_mode():
         policy(first)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from sb3_models import (
     assert_evaluations_agree,
     canvases,
     envs_of,
+    logits_of,
     played,
     policy_of,
     raised,
@@ -78,10 +81,10 @@ def test_canvases_of_several_heights_and_starts_go_together(tiny_two):
             policy.evaluate_actions(rows[i : i + 1], codes[i][written[i]]) for i in range(len(rows))
         ]
         step, value = (
-            policy.get_distribution(first).distribution.logits,
+            logits_of(policy, first),
             policy.predict_values(first),
         )
-        steps = [policy.get_distribution(one).distribution.logits for one in first.split(1)]
+        steps = [logits_of(policy, one) for one in first.split(1)]
         values = [policy.predict_values(one) for one in first.split(1)]
     for found, parts in zip(together, zip(*alone, strict=True), strict=True):
         assert found == close(torch.cat(parts))
@@ -113,7 +116,7 @@ def test_dropout_is_off_even_when_sb3_trains(tiny):
     first, _ = canvases(policy, "full", 8)
     policy.set_training_mode(True)
     assert policy.training and not any(m.training for m in policy.priors.modules())
-    one, other = (policy.get_distribution(first).distribution.logits for _ in range(2))
+    one, other = (logits_of(policy, first) for _ in range(2))
     assert torch.equal(one, other)
 
 
@@ -150,12 +153,12 @@ def test_a_policy_saves_and_loads_alone(tiny, tmp_path):
 
 def test_argmax_is_warned_of_once(tiny):
     envs = envs_of(tiny, 2)
-    model = PPO(PixelCNNPolicy, envs, seed=0, **defaults(PPO, envs))
+    model: Any = PPO(PixelCNNPolicy, envs, seed=0, **defaults(PPO, envs))
     evaluate_policy(model, envs, 2, deterministic=False)
     with pytest.warns(UserWarning, match="one and the same image"):
         evaluate_policy(model, envs, 2)
     canvas = envs.reset()
     best, _ = model.predict(canvas, deterministic=True)
     with torch.no_grad():
-        logits = model.policy.get_distribution(torch.from_numpy(canvas)).distribution.logits
+        logits = logits_of(model.policy, torch.from_numpy(canvas))
     assert np.array_equal(best, logits.argmax(1))

@@ -16,8 +16,8 @@ from ral_env.bundle.custom import assemble
 from ral_env.envs.vector import LatentCanvasVectorEnv
 
 
-def adapted(path, count=3, **arguments) -> LatentCanvasVecEnv:
-    arguments = {"autoreset_mode": "same_step"} | arguments
+def adapted(path, count: int = 3, **changes: Any) -> LatentCanvasVecEnv:
+    arguments: dict[str, Any] = {"autoreset_mode": "same_step", **changes}
     return LatentCanvasVecEnv(LatentCanvasVectorEnv(count, path, **arguments))
 
 
@@ -25,8 +25,8 @@ def adapted(path, count=3, **arguments) -> LatentCanvasVecEnv:
 @pytest.mark.parametrize("reward", ["single", "rowwise"])
 def test_it_plays_the_episodes_of_sb3s_own_dummy_vec_env(request, name, reward):
     path = str(request.getfixturevalue(name))
-    ours = adapted(path, reward=reward)
-    theirs = DummyVecEnv(
+    ours: Any = adapted(path, reward=reward)
+    theirs: Any = DummyVecEnv(
         [lambda: gym.make("RALBundle-v0", bundle=path, reward=reward) for _ in range(3)]
     )
     for envs in (ours, theirs):
@@ -68,7 +68,8 @@ def test_every_episode_starts_with_the_rows_asked_for(tiny_two, start):
     )
     assert envs.episode_length == 160
     envs.seed(0)
-    observations, modes = envs.reset(), set()
+    modes: set[str] = set()
+    observations: Any = envs.reset()
     for step in range(160 * 6):
         if step % 160 == 0:
             assert ((observations == 16).sum(1) == 160).all()

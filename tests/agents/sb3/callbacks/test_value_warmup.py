@@ -22,8 +22,8 @@ def test_the_critic_learns_first(tiny, algorithm):
 
     class BetweenUpdates(BaseCallback):
         def _on_rollout_start(self) -> None:
-            priors.append(prior_of(self.model))
-            critics.append(self.model.policy.value_net[0][-1].weight.detach().clone())
+            priors.append(prior_of(model))
+            critics.append(model.policy.value_net[0][-1].weight.detach().clone())
 
         def _on_step(self) -> bool:
             return True
