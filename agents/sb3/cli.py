@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,23 @@ import torch
 
 from agents.sb3.config import Config
 from agents.sb3.train import train
+from agents.training.command import add_config, make_config
 from ral_env import migrations
 
-# The options as they are grouped in the help; every field of Config is in one group.
+# Every field of Config is in one group of the help.
 GROUPS = {
     "what is trained, and on which rewards": ("env", "bundle", "reward", "reward_source"),
     "where it runs": ("device", "seed"),
-    "how the policy learns": (
-        "canvases", "rollouts", "learning_rate", "kl_coef", "value_warmup", "max_nats", "settings",
-    ),
+    "how long": ("rollouts", "canvases"),
+    "how the policy learns": ("learning_rate", "kl_coef", "value_warmup", "max_nats", "settings"),
     "how the discriminator learns": (
-        "discriminator_updates", "discriminator_warmup", "discriminator",
+        "discriminator_warmup", "discriminator_updates", "discriminator",
     ),
 }  # fmt: skip
 
 
 def make_parser(algo: str) -> Any:
-    """The command's options: where the run goes, and a group for each of :data:`GROUPS`."""
+    """The command's options: the run's, and a group for each of :data:`GROUPS`."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(
@@ -36,15 +35,16 @@ def make_parser(algo: str) -> Any:
         "the bundle's prior; MaskablePPO and DQN learn a policy of Stable-Baselines3's from "
         "nothing.",
     )
-    fields: set[str | int] = {field.name for field in dataclasses.fields(Config)}
-    for title, names in GROUPS.items():
-        group = parser.add_argument_group(title)
-        if "device" in names:
-            group.add_argument("--out", help="Folder of the run. By default runs/ENV-ALGO-SEED.")
-            group.add_argument(
-                "--threads", type=int, default=1, help="Number of torch's threads on the CPU."
-            )
-        group.add_class_arguments(Config, as_group=False, skip=fields.difference(names))
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--out",
+        type=str | None,
+        help="Folder for everything that is written; runs/ENV-ALGO-SEED if not given.",
+    )
+    run.add_argument(
+        "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
+    )
+    add_config(parser, Config, GROUPS)
     return parser
 
 
@@ -56,8 +56,7 @@ def parse(algo: str, argv: list[str]) -> tuple[Config, str, int]:
     """
     parser = make_parser(algo)
     arguments = parser.parse_args(migrations.options(argv, "sb3"))
-    chosen = parser.instantiate(arguments)
-    config = Config(**{field.name: chosen[field.name] for field in dataclasses.fields(Config)})
+    config = make_config(parser, arguments, Config)
     out = arguments.out or f"runs/{config.env}-{algo}-{config.seed}"
     return config, out, arguments.threads
 
