@@ -178,7 +178,7 @@ class PixelCNNPolicy(ActorCriticPolicy):
         """
         if isinstance(source, str | os.PathLike):
             source = bundles.load(source)
-        priors = source.priors if isinstance(source, bundles.Bundle) else source
+        priors: Any = getattr(source, "priors", source)
         check_priors(priors)
         if len(priors) != len(self.configs):
             raise ValueError(f"{len(priors)} priors, expected {len(self.configs)}: one a level")
