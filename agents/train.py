@@ -17,9 +17,9 @@ def main(argv: list[str] | None = None) -> int:
         from agents.reinforce import __main__ as reinforce
 
         return reinforce.main(rest)
-    from agents.sb3 import train
+    from agents.sb3 import cli
 
-    return train.main(chosen.algo, rest)
+    return cli.main(chosen.algo, rest)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ or commands may name adds a line here. Old ones are read for as long as the line
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -14,7 +15,9 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Modules: environment specs and pickles name them.
 MODULES = {
@@ -133,6 +136,23 @@ def options(arguments: Sequence[str], kind: str) -> list[str]:
             word = f"--{new}{equals}{value}"
         found.append(word)
     return found
+
+
+def old_keywords(kind: str) -> Callable[[Function], Function]:
+    """Decorator of a function that takes its keyword arguments under their old names, too.
+
+    Args:
+        kind: whose arguments, a key of :data:`FIELDS`.
+    """
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(*args: Any, **keywords: Any) -> Any:
+            return function(*args, **renamed(keywords, kind, "a keyword argument"))
+
+        return cast(Function, call)
+
+    return decorate
 
 
 def old_names(module: str) -> Callable[[str], Any]:

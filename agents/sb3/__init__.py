@@ -9,7 +9,7 @@
     envs = make_vec_env("RALDigits-v0", 64, seed=0, reward="intermediate")
     model = PPO(PixelCNNPolicy, envs, seed=0, tensorboard_log="runs/ppo", **defaults(PPO, envs))
     model.learn(100 * 64 * 64, callback=[  # 100 rollouts of 64 canvases of 64 codes
-        StepRewards(kl=2.0),  # credits each code with what it earned, and anchors the policy
+        StepRewards(kl_coef=2.0),  # credits each code with what it earned, and anchors the policy
         ValueWarmup(5),  # the critic learns first
         CollapseGuard(max_nats=3.0),  # stops, and restores, when modes are lost
         DiscriminatorCallback(DiscriminatorTraining(loss="logistic", learning_rate=1e-3)),
@@ -37,6 +37,7 @@ from agents.sb3.checks import check, defaults
 from agents.sb3.features import CodeEmbeddingExtractor
 from agents.sb3.policy import InitialPrior, PixelCNNPolicy
 from agents.sb3.vec_env import LatentCanvasVecEnv, make_vec_env
+from ral_env import migrations
 
 __all__ = [
     "CodeEmbeddingExtractor",
@@ -53,3 +54,5 @@ __all__ = [
     "defaults",
     "make_vec_env",
 ]
+
+__getattr__ = migrations.old_names(__name__)

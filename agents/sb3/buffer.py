@@ -11,14 +11,16 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
+from agents.sb3.observations import raise_written
+
 
 class EpisodeBuffer(RolloutBuffer):
     """``rollout_buffer_class`` for PPO, A2C and TRPO with :class:`PixelCNNPolicy`.
 
-    The updates are SB3's own; only minibatches are whole episodes in place of single transitions,
-    each seen as one finished canvas in which the codes that the episode wrote are raised by
-    ``num_codes + 2``: the row alone tells every state and action. So a minibatch costs one pass an
-    episode, not one a code. Of observations only the starts are kept.
+    The updates are SB3's; only minibatches are whole episodes in place of single transitions, each
+    shown as one finished canvas that tells which codes the episode wrote (see
+    :mod:`agents.sb3.observations`). So a minibatch costs one pass an episode, not one a code. Of
+    observations only the episodes' starts are stored.
 
     Arguments are SB3's. ``buffer_size`` (the algorithm's ``n_steps``) must be a multiple of the
     episode's length, and every episode as long.
@@ -28,6 +30,7 @@ class EpisodeBuffer(RolloutBuffer):
     """
 
     def reset(self) -> None:
+        """Empties the buffer."""
         self.length = 0  # of an episode; the first start tells
         super().reset()
         self.observations = np.zeros((0, self.n_envs, *self.obs_shape), np.int64)
@@ -41,9 +44,10 @@ class EpisodeBuffer(RolloutBuffer):
         value: Tensor,
         log_prob: Tensor,
     ) -> None:
+        """Adds a step of all environments, as SB3 has it; refuses one that breaks an episode."""
         starts = np.asarray(episode_start, bool)
-        due = self.pos == 0 or self.pos % self.length == 0
-        if (starts != due).any():
+        expected = self.pos == 0 or self.pos % self.length == 0
+        if (starts != expected).any():
             raise ValueError(
                 f"step {self.pos} of the rollout {'begins' if starts.any() else 'does not begin'} "
                 "an episode, but an EpisodeBuffer expects episodes of one length, the first begun "
@@ -53,7 +57,7 @@ class EpisodeBuffer(RolloutBuffer):
             )
         if self.pos == 0:
             self._begin(obs)
-        if due:
+        if expected:
             self._check_lengths(obs)
             self.observations[self.pos // self.length] = obs
         self.actions[self.pos] = np.asarray(action).reshape(self.n_envs, self.action_dim)
@@ -66,9 +70,11 @@ class EpisodeBuffer(RolloutBuffer):
 
     @property
     def _num_codes(self) -> int:
+        """Number of different codes; it is EMPTY's code, too."""
         return int(self.action_space.n)  # type: ignore[attr-defined]
 
     def _begin(self, obs: np.ndarray) -> None:
+        """Learn the episodes' length from their starts, and make room for all starts."""
         self.length = int((obs[0] == self._num_codes).sum())
         if not self.length or self.buffer_size % self.length:
             raise ValueError(
@@ -79,6 +85,7 @@ class EpisodeBuffer(RolloutBuffer):
         self.observations = np.zeros((rounds, self.n_envs, *self.obs_shape), np.int64)
 
     def _check_lengths(self, obs: np.ndarray) -> None:
+        """Refuse starts of episodes of another length."""
         lengths = (obs == self._num_codes).sum(1)
         if (lengths != self.length).any():
             raise ValueError(
@@ -104,23 +111,30 @@ class EpisodeBuffer(RolloutBuffer):
                 f"batch_size={batch_size} is no multiple of the {self.length} codes of an episode, "
                 f"expected {self.length} times the episodes of a minibatch"
             )
-        order = np.random.permutation(episodes)
+        order = self._shuffle(episodes)
         if not self.generator_ready:
             self._flatten()
         count = batch_size // self.length
         for first in range(0, episodes, count):
             yield self._get_samples(order[first : first + count])
 
+    def _shuffle(self, episodes: int) -> np.ndarray:
+        """The order in which episodes come: int64 (episodes,), by SB3's random numbers, numpy's."""
+        return np.random.permutation(episodes)
+
     def _flatten(self) -> None:
         """Steps of an episode side by side, as SB3 lays them: canvas after canvas."""
         for name in ("observations", "actions", "values", "log_probs", "advantages", "returns"):
             setattr(self, name, self.swap_and_flatten(getattr(self, name)))
         # Codes are written into EMPTY cells in raster order.
-        empty = self.observations == self._num_codes
-        self.observations[empty] = self.actions[:, 0] + self._num_codes + 2
+        written = self.observations == self._num_codes
+        self.observations[written] = self.actions[:, 0]
+        self.observations = raise_written(self.observations, written, self._num_codes)
         self.generator_ready = True
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> RolloutBufferSamples:
+        """A minibatch of the episodes of these numbers, their steps one after the other."""
+
         def steps(array: np.ndarray) -> torch.Tensor:
             return self.to_torch(array.reshape(-1, self.length)[batch_inds].flatten())
 

@@ -13,7 +13,7 @@ from agents.sb3.buffer import EpisodeBuffer
 from agents.sb3.policy import InitialPrior, PixelCNNPolicy, check_priors
 from agents.sb3.vec_env import LatentCanvasVecEnv, vector_env
 
-# Beside what all have; batch_size is the whole rollout where the algorithm has one.
+# Settings by algorithm, beside those that all have.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "PPO": {"n_epochs": 2},
     "A2C": {"use_rms_prop": False},  # RMSprop's first steps are tenfold
@@ -35,9 +35,9 @@ def defaults(algorithm: type, envs: Any, **changes: Any) -> dict[str, Any]:
 
     Args:
         algorithm: PPO, A2C or TRPO (sb3-contrib), or a subclass.
-        envs: of :func:`make_vec_env`.
-        changes: arguments of the algorithm that replace or go beside these; ``policy_kwargs`` are
-            merged.
+        envs: environments from :func:`make_vec_env`.
+        changes: arguments of the algorithm that are added to these, or replace them;
+            ``policy_kwargs`` are merged.
 
     Raises:
         ValueError: if the algorithm is another, episodes differ in length, the bundle has no

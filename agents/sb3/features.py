@@ -15,9 +15,9 @@ class CodeEmbeddingExtractor(BaseFeaturesExtractor):
     sees all cells.
 
     Args:
-        observation_space: of one of our environments.
-        features_dim: of the features.
-        embedding_dim: of a cell.
+        observation_space: that of one of our environments, canvases (length,).
+        features_dim: number of features.
+        embedding_dim: number of dimensions that each cell's code is embedded in.
     """
 
     def __init__(
@@ -31,6 +31,6 @@ class CodeEmbeddingExtractor(BaseFeaturesExtractor):
         self.whole = nn.Sequential(nn.Linear(length * embedding_dim, features_dim), nn.ReLU())
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Canvases (B, length), of any dtype, to (B, features_dim)."""
+        """Maps canvases (B, length), of any dtype, to features (B, features_dim)."""
         cells = self.embedding(observations.long()) + self.place  # (B, length, embedding_dim)
         return self.whole(cells.flatten(1))

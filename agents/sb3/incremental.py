@@ -1,4 +1,4 @@
-"""Features of the next cell, kept from one step of collection to the next where that is exact."""
+"""Features of the next cell, computed from the last step's state wherever that is exact."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from ral_env.nets.cache import Cache
 class StepCache:
     """Verified memoisation of an incremental evaluation.
 
-    SB3 shows a policy one whole canvas after the other and says nothing of how they follow. What
-    is kept is used only if the new canvases are the last ones, or those with exactly one code more
-    in the first EMPTY cell, and the weights are the same tensors, in place and version. Otherwise
-    it begins anew from the codes that are there. (Writing through ``parameter.data`` in place is
-    the one change that torch does not count: call :meth:`clear` then.)
+    SB3 shows a policy one whole canvas after the other and does not say how they follow from each
+    other. The state of the last step is used only if the new canvases are the last ones, or those
+    with exactly one code more in the first EMPTY cell, and the weights are the same tensors, in
+    place and version. Otherwise the evaluation begins anew from the codes that are there. (Writing
+    through ``parameter.data`` in place is the one change that torch does not count: call
+    :meth:`clear` then.)
 
     Args:
-        priors: one a level, top first.
-        layout: of their codes.
+        priors: a PixelCNN for each level, top first.
+        layout: layout of their codes.
     """
 
     def __init__(self, priors: Sequence[PixelCNN], layout: CodeLayout):
@@ -32,8 +33,8 @@ class StepCache:
         self.clear()
 
     def clear(self) -> None:
-        """Forget."""
-        self._cache: Cache | None = None
+        """Forget the last step: the next one begins anew."""
+        self._cache: Cache | None = None  # of the level that is being written
         self._canvas: Tensor | None = None
         self._features: Tensor | None = None
         self._weights: list[tuple[Tensor, Tensor, int]] = []
@@ -41,32 +42,32 @@ class StepCache:
 
     @torch.inference_mode()
     def features(self, canvas: Tensor) -> tuple[int, Tensor] | None:
-        """Level of each canvas's first EMPTY cell, and its features (B, C).
+        """The level of the canvases' first EMPTY cell, and that cell's features, (B, C).
 
-        None where canvases are not in lockstep: of several heights, or to be written at several
-        cells.
+        None where canvases are not in lockstep: they have several heights, or are to be written at
+        several cells.
 
         Args:
-            canvas: int64 (B, length), each with an EMPTY cell, all before it are codes.
+            canvas: int64 (B, length); each has an EMPTY cell, and codes in all cells before it.
         """
         cells = (canvas == self.layout.empty).int().argmax(1)
         heights = self.layout.heights(canvas)
         cell = int(cells[0])
         if (cells != cell).any() or (heights != heights[0]).any():
             return None
-        if not self._goes_on(canvas, cell):
+        if not self._advance(canvas, cell):
             self._begin(canvas, cell, int(heights[0]))
         assert self._features is not None
         return self._level, self._features
 
     @torch.inference_mode()
     def logits(self) -> Tensor:
-        """What the last features read out to: (B, num_codes)."""
+        """Logits (B, num_codes) of the cell whose features were asked for last."""
         assert self._cache is not None and self._features is not None
         return self._cache.readout(self._features[:, None])[:, 0]
 
-    def _goes_on(self, canvas: Tensor, cell: int) -> bool:
-        """Whether ``canvas`` is the last one or its successor; if so, go there."""
+    def _advance(self, canvas: Tensor, cell: int) -> bool:
+        """Go on to ``canvas`` if it is the last one or its successor, and say whether it is."""
         before = self._canvas
         if before is None or before.shape != canvas.shape or not self._same_weights():
             return False
@@ -86,10 +87,11 @@ class StepCache:
         if column == 0:
             self._cache.next_row(canvas[:, cell - columns : cell])
         left = canvas[:, cell - 1 : cell] if column else None
-        self._keep(canvas, cell, self._cache.hidden(left, column))
+        self._remember(canvas, cell, self._cache.hidden(left, column))
         return True
 
     def _begin(self, canvas: Tensor, cell: int, rows: int) -> None:
+        """Read the codes before ``cell`` anew, row by row."""
         level = next(i for i, cells in enumerate(self.layout.slices) if cell < cells.stop)
         net, grids = self.priors[level], self.layout.unflatten(canvas, rows)
         grid = grids[level]
@@ -104,14 +106,16 @@ class StepCache:
         self._level = level
         # An alias keeps the memory taken: no new weights can turn up at the same place.
         self._weights = [(p, p.detach(), p._version) for p in net.parameters()]
-        self._keep(canvas, cell, cache.hidden(left, 0, column + 1))
+        self._remember(canvas, cell, cache.hidden(left, 0, column + 1))
 
-    def _keep(self, canvas: Tensor, cell: int, hidden: Tensor) -> None:
+    def _remember(self, canvas: Tensor, cell: int, hidden: Tensor) -> None:
+        """Note the step: ``hidden`` (B, 1 or more, C) ends with the features of ``cell``."""
         self._canvas, self._cell, self._features = canvas.clone(), cell, hidden[:, -1]
 
     def _same_weights(self) -> bool:
+        """Whether the level's weights are those that the state was computed with."""
         parameters = list(self.priors[self._level].parameters())
         return len(parameters) == len(self._weights) and all(
-            p is kept and p.data_ptr() == alias.data_ptr() and p._version == version
-            for p, (kept, alias, version) in zip(parameters, self._weights, strict=True)
+            p is parameter and p.data_ptr() == alias.data_ptr() and p._version == version
+            for p, (parameter, alias, version) in zip(parameters, self._weights, strict=True)
         )

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -14,14 +14,17 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
+from agents.sb3.cells import CellFeatures, cell_features
+from agents.sb3.critic import multiply_learning_rate, value_head
 from agents.sb3.incremental import StepCache
+from agents.sb3.observations import check_spaces, read
 from ral_env import bundle as bundles
 from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN, PixelCNNConfig
 
 
 class InitialPrior:
-    """The priors that a policy begins with, to be named in ``policy_kwargs``.
+    """The priors that a policy begins with, for ``policy_kwargs``.
 
     Pickled it is empty: a saved model brings its own weights, holds no second copy of the prior,
     and needs no bundle to be loaded.
@@ -40,27 +43,15 @@ class InitialPrior:
         return self
 
 
-class _Cells(NamedTuple):
-    """Features of the cells asked for, level by level: (N, C) each, ``order`` sorts them."""
-
-    levels: list[int]
-    features: list[Tensor]
-    order: Tensor | None
-
-    def joined(self, parts: list[Tensor]) -> Tensor:
-        whole = torch.cat(parts)
-        return whole if self.order is None else whole[self.order]
-
-
 class PixelCNNPolicy(ActorCriticPolicy):
     """Actor-critic around a bundle's priors: all levels are one policy, the coarsest first.
 
-    Observations are canvases (B, length), of any dtype. In *steps*, as the environment shows them,
-    each canvas asks for its first EMPTY cell: N = B. In *episodes*, as :class:`EpisodeBuffer`
-    gives them, a canvas is finished and the codes that the episode wrote are raised by
-    ``num_codes + 2``; it asks for all of those, in the order of writing, episode after episode:
-    N = episodes * steps, from one teacher-forced pass. Values are (N, 1), log-probs and entropies
-    (N,). Canvases may differ in height and in what they start with.
+    Observations are canvases (B, length), of any dtype (see :mod:`agents.sb3.observations`). In
+    *steps*, as the environment shows them, each canvas asks for the code of its first EMPTY cell:
+    N = B. In *episodes*, as :class:`EpisodeBuffer` gives them, a canvas asks for all codes that
+    the episode wrote, in the order of writing, episode after episode: N = episodes * steps, from
+    one teacher-forced pass. Values are (N, 1), log-probs and entropies (N,), in nats. Canvases may
+    differ in height and in what they start with.
 
     The critic reads the actor's features of the cell to be written, which depend on earlier cells
     alone: V is a function of the state. Its last layer starts at zero, so that V = 0 at first.
@@ -70,15 +61,15 @@ class PixelCNNPolicy(ActorCriticPolicy):
     False`` switches that off.
 
     Args:
-        observation_space, action_space: of one of our environments.
+        observation_space, action_space: those of one of our environments.
         lr_schedule: learning rate as a function of the remaining progress, 1 to 0.
-        configs: of each level's prior, top first.
+        configs: sizes of each level's prior, top first.
         prior: weights to begin with; None leaves random ones.
         value_hidden: units of the critic's hidden layer.
-        value_rate: the critic's learning rate, in units of SB3's, which is the priors': they have
-            been trained, the critic has not.
+        value_rate: how many times as fast as the priors, which have been trained, the critic
+            learns, which has not: its learning rate in units of SB3's.
         detach_value: keep the value loss from moving the actor's features.
-        use_sde: not for codes: must be False.
+        use_sde: must be False: state-dependent exploration is for continuous actions.
         optimizer_class, optimizer_kwargs: as SB3 has them.
 
     Raises:
@@ -117,9 +108,9 @@ class PixelCNNPolicy(ActorCriticPolicy):
         self.value_hidden = value_hidden
         self.value_rate = value_rate
         self.detach_value = detach_value
-        self._check_spaces(observation_space, action_space)
+        check_spaces(observation_space, action_space, self.layout)
         self._step_cache: StepCache | None = None
-        self._warned = False
+        self._warned_of_argmax = False
         super().__init__(
             observation_space,
             action_space,
@@ -131,56 +122,26 @@ class PixelCNNPolicy(ActorCriticPolicy):
         if prior is not None and prior.priors:
             self.load_prior(prior.priors)
 
-    def _check_spaces(self, observations: gym.spaces.Space, actions: gym.spaces.Space) -> None:
-        layout = self.layout
-        fits = (
-            isinstance(observations, gym.spaces.Box)
-            and isinstance(actions, gym.spaces.Discrete)
-            and observations.shape == (layout.length,)
-            and observations.high.max() == layout.outside
-            and actions.n == layout.num_codes
-        )
-        if not fits:
-            raise ValueError(
-                f"the environment has {observations} and {actions}, but priors of {layout} expect "
-                f"canvases of {layout.length} cells up to {layout.outside} and {layout.num_codes} "
-                "codes: take both from one bundle, and leave observations unwrapped"
-            )
-
     def _build(self, lr_schedule: Any) -> None:
+        """Makes the priors, the critic and their optimiser; SB3 would make an MLP."""
         self.priors = nn.ModuleList(PixelCNN(config) for config in self.configs)
         # TRPO knows by "value" in a parameter's name that it is the critic's.
-        self.value_net = nn.ModuleList(self._value_head(c.hidden) for c in self.configs)
+        self.value_net = nn.ModuleList(
+            value_head(c.hidden, self.value_hidden) for c in self.configs
+        )
         self.priors.eval()
         self.optimizer = self.optimizer_class(
             [{"params": self.priors.parameters()}, {"params": self.value_net.parameters()}],
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
-        self._hasten_critic()
+        self._speed_up_critic()
 
-    def _hasten_critic(self) -> None:
-        """SB3 gives all groups one learning rate: the critic's own holds while a step is taken."""
-
-        def times(factor: float) -> Any:
-            def hook(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-                optimizer.param_groups[1]["lr"] *= factor
-
-            return hook
-
-        self.optimizer.register_step_pre_hook(times(self.value_rate))
-        self.optimizer.register_step_post_hook(times(1 / self.value_rate))
-
-    def _value_head(self, features: int) -> nn.Sequential:
-        last = nn.Linear(self.value_hidden, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        # The features' scale is the actor's affair: the critic sees them normalised.
-        return nn.Sequential(
-            nn.LayerNorm(features), nn.Linear(features, self.value_hidden), nn.Tanh(), last
-        )
+    def _speed_up_critic(self) -> None:
+        multiply_learning_rate(self.optimizer, 1, self.value_rate)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
+        """What a loaded policy is made from again: not the prior, whose weights it has."""
         return {
             "observation_space": self.observation_space,
             "action_space": self.action_space,
@@ -194,11 +155,13 @@ class PixelCNNPolicy(ActorCriticPolicy):
         }
 
     def __getstate__(self) -> dict[str, Any]:
+        """Leaves the cache out of copies."""
         return {**self.__dict__, "_step_cache": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Brings back the critic's learning rate: copies of optimisers leave hooks behind."""
         super().__setstate__(state)
-        self._hasten_critic()  # optimisers leave their hooks behind
+        self._speed_up_critic()
 
     # --- weights ---
 
@@ -208,24 +171,24 @@ class PixelCNNPolicy(ActorCriticPolicy):
         """Copy the weights of a bundle's priors; the critic stays as it is.
 
         Args:
-            source: name or path of a bundle, a loaded one, or its priors, one a level, top first.
+            source: name or path of a bundle, a loaded one, or priors, one a level, top first.
 
         Raises:
             ValueError: if there are not as many priors as levels, or one has other sizes.
         """
         if isinstance(source, str | os.PathLike):
             source = bundles.load(source)
-        priors = source.priors if isinstance(source, bundles.Bundle) else source
+        priors: Any = getattr(source, "priors", source)
         check_priors(priors)
         if len(priors) != len(self.configs):
             raise ValueError(f"{len(priors)} priors, expected {len(self.configs)}: one a level")
-        for level, (own, other) in enumerate(zip(self.configs, priors, strict=True)):
-            if dataclasses.replace(other.config, dropout=own.dropout) != own:
+        for level, (config, prior) in enumerate(zip(self.configs, priors, strict=True)):
+            if dataclasses.replace(prior.config, dropout=config.dropout) != config:
                 raise ValueError(
-                    f"the prior of level {level} is {other.config}, expected {own}: build the "
+                    f"the prior of level {level} is {prior.config}, expected {config}: build the "
                     "policy with the configs of the priors that it is to hold"
                 )
-            self.priors[level].load_state_dict(other.state_dict())
+            self.priors[level].load_state_dict(prior.state_dict())
 
     def freeze_prior(self, frozen: bool) -> None:
         """Let only the critic learn, or both again."""
@@ -238,6 +201,7 @@ class PixelCNNPolicy(ActorCriticPolicy):
         return copy.to(self.device).requires_grad_(False)
 
     def train(self, mode: bool = True) -> PixelCNNPolicy:
+        """As torch has it, but the priors' dropout stays off; forgets what the cache holds."""
         super().train(mode)
         self.priors.eval()
         if mode and self._step_cache is not None:
@@ -246,98 +210,42 @@ class PixelCNNPolicy(ActorCriticPolicy):
 
     # --- canvases to features, logits, values ---
 
-    def _read(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Canvases, int64 (B, length), and which of their cells are asked for, bool."""
-        layout, canvas = self.layout, obs.long()
-        if obs.is_floating_point() and not torch.equal(canvas.to(obs.dtype), obs):
-            raise ValueError(
-                "observations are not whole numbers: VecNormalize(norm_obs=True) destroys codes, "
-                "expected norm_obs=False"
-            )
-        if canvas.shape[1:] != (layout.length,) or not (
-            0 <= int(canvas.min()) <= int(canvas.max()) < 2 * layout.num_codes + 2
-        ):
-            raise ValueError(
-                f"observations {tuple(canvas.shape)} hold {int(canvas.min())} to "
-                f"{int(canvas.max())}, expected (B, {layout.length}) of codes, "
-                f"{layout.empty} (EMPTY) and {layout.outside} (OUTSIDE)"
-            )
-        written, empty = canvas > layout.outside, canvas == layout.empty
-        if not written.any():
-            cell = empty.int().argmax(1, keepdim=True)
-            wanted = torch.zeros_like(empty).scatter_(1, cell, True)
-            if not (wanted & empty).any(1).all():
-                raise ValueError(
-                    "a canvas is finished: no cell is EMPTY, so there is no code to choose"
-                )
-            return canvas, wanted
-        if empty.any() or not written.any(1).all():
-            raise ValueError(
-                "canvases to be written and finished episodes are mixed, expected one or the other"
-            )
-        return torch.where(written, canvas - layout.outside - 1, canvas), written
-
-    def _forward(self, canvas: Tensor, wanted: Tensor) -> _Cells:
-        """One plain pass of each level, for each height that there is."""
-        layout = self.layout
-        codes = canvas.masked_fill(canvas == layout.empty, 0)  # never read: they come later
-        heights = layout.heights(canvas)
-        place = torch.arange(canvas.numel(), device=canvas.device).view_as(canvas)
-        levels, features, places = [], [], []
-        for rows in heights.unique().tolist():
-            grids, masks = layout.unflatten(codes, rows), layout.unflatten(wanted, rows)
-            at = layout.unflatten(place, rows)
-            for level, net in enumerate(self.priors):
-                which = ((heights == rows) & masks[level].flatten(1).any(1)).nonzero()[:, 0]
-                if not len(which):
-                    continue
-                condition = grids[level - 1][which] if level else None
-                mask = masks[level][which]
-                hidden = net.hidden(grids[level][which], condition)  # type: ignore[operator]
-                levels.append(level)
-                features.append(hidden[mask])
-                places.append(at[level][which][mask])
-        order = None if len(levels) == 1 else torch.cat(places).argsort()
-        return _Cells(levels, features, order)
-
-    def _incremental(self, canvas: Tensor) -> _Cells | None:
-        """The same for canvases in lockstep, from the last step's state; None for others."""
-        if self._step_cache is None:
-            self._step_cache = StepCache(list(self.priors), self.layout)  # type: ignore[arg-type]
-        found = self._step_cache.features(canvas)
-        return None if found is None else _Cells([found[0]], [found[1]], None)
-
     def _evaluate(
         self, obs: Tensor, logits: bool = True, values: bool = True
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Logits (N, num_codes) and values (N, 1), those that are asked for."""
-        canvas, wanted = self._read(obs)
-        learning = torch.is_grad_enabled()
-        if not learning and self.use_cache and bool((canvas == self.layout.empty).any()):
-            cells = self._incremental(canvas)
-            if cells is not None:
-                assert self._step_cache is not None
+        """Logits (N, num_codes) and values (N, 1), those that are wanted."""
+        canvas, asked = read(obs, self.layout)
+        with_gradients = torch.is_grad_enabled()
+        if not with_gradients and self.use_cache and bool((canvas == self.layout.empty).any()):
+            if self._step_cache is None:
+                self._step_cache = StepCache(list(self.priors), self.layout)  # type: ignore[arg-type]
+            step = self._step_cache.features(canvas)
+            if step is not None:
+                level, features = step
+                cells = CellFeatures([level], [features], None)
                 return (
                     self._step_cache.logits() if logits else None,
                     self._values(cells) if values else None,
                 )
-        with torch.set_grad_enabled(learning and (logits or not self.detach_value)):
-            cells = self._forward(canvas, wanted)
+        with torch.set_grad_enabled(with_gradients and (logits or not self.detach_value)):
+            cells = cell_features(self.priors, canvas, asked, self.layout)
         return self._logits(cells) if logits else None, self._values(cells) if values else None
 
-    def _logits(self, cells: _Cells) -> Tensor:
-        parts = [
+    def _logits(self, cells: CellFeatures) -> Tensor:
+        """(N, num_codes)."""
+        groups = [
             self.priors[level].readout(features[None, None])[0, 0]  # type: ignore[operator]
             for level, features in zip(cells.levels, cells.features, strict=True)
         ]
-        return cells.joined(parts)
+        return cells.join(groups)
 
-    def _values(self, cells: _Cells) -> Tensor:
-        parts = [
+    def _values(self, cells: CellFeatures) -> Tensor:
+        """(N, 1)."""
+        groups = [
             self.value_net[level](features.detach() if self.detach_value else features)
             for level, features in zip(cells.levels, cells.features, strict=True)
         ]
-        return cells.joined(parts)
+        return cells.join(groups)
 
     def _distribution(self, logits: Tensor | None) -> Distribution:
         return self.action_dist.proba_distribution(action_logits=logits)  # type: ignore[call-arg]
@@ -374,8 +282,9 @@ class PixelCNNPolicy(ActorCriticPolicy):
         return values
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        if deterministic and not self._warned:
-            self._warned = True
+        """As SB3 has it; warns once if codes are not sampled."""
+        if deterministic and not self._warned_of_argmax:
+            self._warned_of_argmax = True
             warnings.warn(
                 "deterministic=True takes the likeliest code always: one and the same image from "
                 "each start, unlike anything the policy is trained to write. Give "
@@ -386,7 +295,7 @@ class PixelCNNPolicy(ActorCriticPolicy):
 
 
 def check_priors(priors: Sequence[Any]) -> None:
-    """Refuse priors that are none of ours.
+    """Refuse priors that a PixelCNNPolicy cannot hold.
 
     Raises:
         ValueError: if there is none, or one is no PixelCNN.

@@ -24,13 +24,14 @@ class LatentCanvasVecEnv(VecEnv):
     ``terminal_observation`` and ``TimeLimit.truncated`` (always False).
 
     Args:
-        envs: with ``autoreset_mode="same_step"``, which is SB3's convention.
-        rows: rows that every episode starts with, in place of drawing them anew for each: what
-            lets partial episodes (``start="continue"``, ``"scratch"``, ``"partial"``) all have
-            one length.
+        envs: the environments, made with ``autoreset_mode="same_step"``, SB3's convention.
+        rows: number of rows that every episode starts with, in place of a number drawn for each:
+            partial episodes (``start="continue"``, ``"scratch"``, ``"partial"``) then all have one
+            length.
 
     Raises:
-        ValueError: if it resets otherwise, or, from ``reset``, if no start has so many rows.
+        ValueError: if the environments reset otherwise, or, from ``reset``, if no start has so many
+            rows.
     """
 
     def __init__(self, envs: LatentCanvasVectorEnv, rows: int | None = None):
@@ -48,7 +49,7 @@ class LatentCanvasVecEnv(VecEnv):
 
     @property
     def episode_length(self) -> int | None:
-        """Codes that every episode writes; None if episodes differ in that."""
+        """Number of codes that every episode writes; None if episodes differ in that."""
         layout, start = self.envs.layout, self.envs.start
         lengths = set()
         for mode in ("continue", "scratch") if start == "partial" else (start,):
@@ -59,6 +60,7 @@ class LatentCanvasVecEnv(VecEnv):
         return lengths.pop() if len(lengths) == 1 else None
 
     def reset(self) -> np.ndarray:
+        """First observations, int16 (num_envs, length). Options must be the same for all."""
         options = self._start_options()
         if any(self._options):
             if any(given != self._options[0] for given in self._options):
@@ -79,9 +81,14 @@ class LatentCanvasVecEnv(VecEnv):
         return {} if self.rows is None else {"rows": self.rows}
 
     def step_async(self, actions: np.ndarray) -> None:
+        """Takes the codes to be written, int64 (num_envs,); :meth:`step_wait` writes them."""
         self._actions = actions
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Observations int16 (num_envs, length), rewards float32 and dones bool (num_envs,), infos.
+
+        Where an episode is done the observation is the first of the next one.
+        """
         observations, rewards, terminated, _, info = self.envs.step(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(terminated):
@@ -101,35 +108,38 @@ class LatentCanvasVecEnv(VecEnv):
         What sb3-contrib's MaskablePPO asks for; all other codes never look real.
         """
         cells = (self._observations == self.envs.layout.empty).argmax(1)
-        ends = [cells_of.stop for cells_of in self.envs.layout.slices]
-        return self._held[np.searchsorted(ends, cells, side="right")]
+        ends = [level.stop for level in self.envs.layout.slices]
+        return self._codes_of_real_grids[np.searchsorted(ends, cells, side="right")]
 
     @cached_property
-    def _held(self) -> np.ndarray:
+    def _codes_of_real_grids(self) -> np.ndarray:
         """Which codes the train split's grids of each level hold: bool (levels, num_codes)."""
         layout, real = self.envs.layout, self.envs.bundle.split("train")
-        held = np.zeros((len(layout.levels), layout.num_codes), bool)
+        found = np.zeros((len(layout.levels), layout.num_codes), bool)
         for first in range(0, len(real), 4096):  # a memory map that may not fit into memory
             for level, cells in enumerate(layout.slices):
-                held[level, np.unique(real[first : first + 4096, cells])] = True
-        return held
+                found[level, np.unique(real[first : first + 4096, cells])] = True
+        return found
 
     def get_images(self) -> Sequence[np.ndarray | None]:
+        """What ``render`` shows of each canvas, uint8 (H, W, 3); None where it shows nothing."""
         frames = self.envs.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
     def close(self) -> None:
+        """Closes the vector environment."""
         self.envs.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of the vector environment, once for each canvas: they share all."""
         source = self if attr_name == "action_masks" else self.envs
         return [getattr(source, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set an attribute for all canvases; some alone cannot have another.
+        """Set an attribute of the vector environment, which all canvases share.
 
         Raises:
-            ValueError: if not all are meant.
+            ValueError: if ``indices`` are not all canvases.
         """
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError(f"indices={indices}: all canvases share {attr_name!r}, expected None")
@@ -138,9 +148,9 @@ class LatentCanvasVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method once, for all canvases together; what it returns stands for each.
+        """Call a method of the vector environment once; each canvas gets what it returns.
 
-        But of ``action_masks`` each canvas gets its own.
+        ``action_masks`` is the exception: each canvas gets its row.
         """
         if method_name == "action_masks":
             return list(self.action_masks()[list(self._get_indices(indices))])
@@ -148,6 +158,7 @@ class LatentCanvasVecEnv(VecEnv):
         return [found] * len(list(self._get_indices(indices)))
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """False for each canvas: no wrapper of single environments is around one."""
         return [False] * len(list(self._get_indices(indices)))
 
 
@@ -162,9 +173,13 @@ def make_vec_env(
 
     Args:
         env: an id, such as ``RALFaces32-v0``.
-        seed: canvas i starts with seed + i.
-        rows: that every episode starts with; see :class:`LatentCanvasVecEnv`.
-        arguments: of the environment: ``reward``, ``start``, ``bundle``, ...
+        n_envs: number of canvases that are written side by side.
+        seed: canvas i is seeded with seed + i; None leaves the seeds to chance.
+        rows: number of rows that every episode starts with; see :class:`LatentCanvasVecEnv`.
+        arguments: further arguments of the environment: ``reward``, ``start``, ``bundle``, ...
+
+    Raises:
+        ValueError: if the id is none of ours, or an argument is bad.
     """
     expect_ours(env)
     envs: Any = gym.make_vec(env, num_envs=n_envs, autoreset_mode="same_step", **arguments)
@@ -175,7 +190,7 @@ def make_vec_env(
 
 
 def vector_env(envs: Any) -> LatentCanvasVecEnv:
-    """Our adapter beneath SB3's wrappers.
+    """The :class:`LatentCanvasVecEnv` beneath SB3's wrappers.
 
     Raises:
         ValueError: if it is not there.

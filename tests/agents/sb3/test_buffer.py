@@ -10,50 +10,20 @@ import pytest
 import torch
 from conftest import close
 from sb3_contrib import TRPO
+from sb3_models import Recorder, envs_of, model_of
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.sb3 import EpisodeBuffer, PixelCNNPolicy, defaults, make_vec_env
+from agents.sb3 import EpisodeBuffer, PixelCNNPolicy, defaults
 from ral_env import bundle
-
-
-def envs_of(path, count: int = 4, **arguments: Any):
-    return make_vec_env("RALBundle-v0", count, seed=0, bundle=str(path), **arguments)
-
-
-def model_of(algorithm: Any, path, start: dict[str, Any] | None = None, **changes: Any):
-    envs = envs_of(path, **{"reward": "rowwise", **(start or {})})
-    return algorithm(PixelCNNPolicy, envs, seed=0, **defaults(algorithm, envs, **changes))
-
-
-class Watch(BaseCallback):
-    """Keeps each rollout as SB3 collected it."""
-
-    def __init__(self):
-        super().__init__()
-        self.rollouts: list[dict[str, np.ndarray]] = []
-        self._observations: list[np.ndarray] = []
-
-    def _on_rollout_start(self) -> None:
-        self._observations = []
-
-    def _on_step(self) -> bool:
-        self._observations.append(self.model._last_obs.copy())  # type: ignore[union-attr]
-        return True
-
-    def _on_rollout_end(self) -> None:
-        buffer = self.locals["rollout_buffer"]
-        names = ("actions", "values", "log_probs", "advantages", "returns", "episode_starts")
-        kept = {name: getattr(buffer, name).copy() for name in names}
-        self.rollouts.append(kept | {"observations": np.stack(self._observations)})
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
 @pytest.mark.parametrize("name", ["tiny", "tiny_two"])
 def test_the_update_is_that_of_sb3s_own_buffer(request, algorithm, name):
     path = request.getfixturevalue(name)
-    # Episodes of two levels are short, or SB3's way takes long.
+    # Episodes of two levels are short, or SB3's buffer takes long.
     start = {} if name == "tiny" else {"start": "continue", "rows": 7}
     length = 64 if name == "tiny" else 40
     changes: dict[str, Any] = {"n_steps": length, "learning_rate": 3e-4}
@@ -61,7 +31,8 @@ def test_the_update_is_that_of_sb3s_own_buffer(request, algorithm, name):
         changes |= {"n_steps": 2 * length, "n_epochs": 1}
     found = []
     for kind in (EpisodeBuffer, RolloutBuffer):
-        model = model_of(algorithm, path, start, rollout_buffer_class=kind, **changes)
+        environment = {"reward": "rowwise", **start}
+        model = model_of(algorithm, path, environment, rollout_buffer_class=kind, **changes)
         before = model.policy.parameters_to_vector()
         model.learn(2 * model.n_steps * 4)  # two rollouts
         found.append(model.policy.parameters_to_vector())
@@ -71,14 +42,19 @@ def test_the_update_is_that_of_sb3s_own_buffer(request, algorithm, name):
 
 
 def test_minibatches_are_whole_episodes_in_the_order_drawn(tiny, monkeypatch):
-    model = model_of(PPO, tiny, n_steps=128)
-    watch = Watch()
     order = np.array([5, 2, 7, 0, 1, 6, 4, 3])
+
+    class OrderedBuffer(EpisodeBuffer):
+        def _shuffle(self, episodes: int) -> np.ndarray:
+            assert episodes == len(order)
+            return order
+
+    environment = {"reward": "rowwise"}
+    model = model_of(PPO, tiny, environment, n_steps=128, rollout_buffer_class=OrderedBuffer)
+    recorder = Recorder()
     monkeypatch.setattr(model, "train", lambda: None)
-    model.learn(512, callback=watch)
-    buffer, was = model.rollout_buffer, watch.rollouts[0]
-    np_random = np.random.permutation
-    monkeypatch.setattr(np.random, "permutation", lambda n: order if n == 8 else np_random(n))
+    model.learn(512, callback=recorder)
+    buffer, rollout = model.rollout_buffer, recorder.rollouts[0]
     batches = list(buffer.get(192))
     assert [len(batch.observations) for batch in batches] == [3, 3, 2]
     policy = model.policy
@@ -87,7 +63,7 @@ def test_minibatches_are_whole_episodes_in_the_order_drawn(tiny, monkeypatch):
         at = [(slice(64 * (e % 2), 64 * (e % 2) + 64), e // 2) for e in episodes]
 
         def steps(name: str, at=at) -> torch.Tensor:
-            return torch.from_numpy(np.concatenate([was[name][where] for where in at]))
+            return torch.from_numpy(np.concatenate([rollout[name][where] for where in at]))
 
         assert torch.equal(batch.actions, steps("actions").float())
         assert torch.equal(batch.old_values, steps("values"))
@@ -104,7 +80,21 @@ def test_minibatches_are_whole_episodes_in_the_order_drawn(tiny, monkeypatch):
         assert loss.item() == close(expected.item())
 
 
-def test_only_starts_are_kept(tiny_two):
+def test_minibatches_come_in_the_order_of_sb3s_random_numbers(tiny, monkeypatch):
+    """numpy's, which SB3 seeds: a run is the same run again."""
+    model = model_of(PPO, tiny, n_steps=64)
+    monkeypatch.setattr(model, "train", lambda: None)
+    model.learn(256)
+    buffer = model.rollout_buffer
+    np.random.seed(3)
+    order = np.random.permutation(4)
+    np.random.seed(3)
+    (batch,) = buffer.get()
+    assert np.array_equal(batch.observations.numpy(), buffer.observations[order])
+    assert order.tolist() != sorted(order)
+
+
+def test_only_starts_are_stored(tiny_two):
     model = model_of(A2C, tiny_two)
     model.learn(1)
     assert model.rollout_buffer.observations.shape == (4, 320)
@@ -115,15 +105,15 @@ def test_episodes_of_some_rows_are_learnt_from(tiny, start):
     envs = envs_of(tiny, start=start, rows=4)
     model = PPO(PixelCNNPolicy, envs, seed=0, **defaults(PPO, envs, n_steps=64, batch_size=128))
     assert defaults(PPO, envs)["n_steps"] == 32
-    watch = Watch()
-    model.learn(64 * 4 * 3, callback=watch)
-    starts = np.concatenate([r["observations"][::32] for r in watch.rollouts])
+    recorder = Recorder()
+    model.learn(64 * 4 * 3, callback=recorder)
+    starts = np.concatenate([r["observations"][::32] for r in recorder.rollouts])
     assert ((starts == 16).sum(2) == 32).all()
     assert set((starts == 17).sum(2).flatten()) <= {0, 32}
 
 
 def test_trpo_learns_from_episodes(tiny):
-    model = model_of(TRPO, tiny, cg_max_steps=4, n_critic_updates=2)
+    model = model_of(TRPO, tiny, {"reward": "rowwise"}, cg_max_steps=4, n_critic_updates=2)
     before = copy.deepcopy(model.policy.state_dict())
     model.learn(256)
     after = model.policy.state_dict()
@@ -138,7 +128,7 @@ def test_trpo_learns_from_episodes(tiny):
 def plain(path, start: dict[str, Any] | None = None, **changes: Any):
     """A model whose settings nobody has checked."""
     configs = [prior.config for prior in bundle.load(path).priors]
-    arguments = {"n_steps": 64, "batch_size": 64, "n_epochs": 1} | changes
+    arguments: dict[str, Any] = {"n_steps": 64, "batch_size": 64, "n_epochs": 1, **changes}
     return PPO(
         PixelCNNPolicy,
         envs_of(path, 2, **(start or {})),

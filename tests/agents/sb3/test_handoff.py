@@ -2,11 +2,12 @@
 
     pytest tests/agents/sb3/test_handoff.py -m expensive -s
 
-prints what benchmarks/README.md's "Hand-off" tables. The score is always by the bundle's own
+prints what benchmarks/README.md's "Hand-off" tables. The score is always by the bundle's
 discriminator: the reward itself where that stays as it is (``updates`` 0).
 """
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ MIN_GAIN = 0.02  # in score; that of 1,000 samples has a standard error of 0.003
 CANVASES = 64
 
 
-def told(label, env, figures):
+def print_figures(label, env, figures):
     print(f"\n{env}, {label}:")
     for key in ("forward_nll", "score", "entropy", "diversity", "fd", "reverse_kl"):
         if key in figures:
@@ -39,7 +40,7 @@ def test_ppo_raises_the_reward_and_keeps_the_likelihood(env, updates, gain, tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # CollapseGuard's, were it to stop the run
         figures = train("ppo", Config(env, discriminator_updates=updates), tmp_path / "run", False)
-    told(f"defaults, {updates} discriminator updates", env, figures)
+    print_figures(f"defaults, {updates} discriminator updates", env, figures)
     assert figures["forward_nll"] - figures["prior_forward_nll"] < MAX_NATS
     assert figures["score"] - figures["prior_score"] > gain
 
@@ -48,7 +49,7 @@ def plain(env):
     """SB3's own PPO settings and initialisation; only minibatches of 64 are whole canvases."""
     envs = make_vec_env(env, CANVASES, seed=0)
     priors = vector_env(envs).envs.bundle.priors
-    model = PPO(
+    model: Any = PPO(
         PixelCNNPolicy, envs, n_steps=64, batch_size=64, seed=0,
         rollout_buffer_class=EpisodeBuffer,
         policy_kwargs={
@@ -68,5 +69,5 @@ def test_sb3s_own_settings_do_not(env):
     model, bundle = plain(env)
     model.learn(5 * CANVASES * 64)
     figures = results(bundle, list(model.policy.priors))
-    told("SB3's own", env, figures)
+    print_figures("SB3's own", env, figures)
     assert figures["forward_nll"] - figures["prior_forward_nll"] > MAX_NATS

@@ -1,0 +1,81 @@
+"""Settings of a run with one of Stable-Baselines3's algorithms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agents.training.discriminator import DiscriminatorTraining
+from ral_env.ranges import check_ranges
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a run. What they leave open, :func:`agents.sb3.defaults` decides.
+
+    Args:
+        env: Id of the environment.
+        bundle: Name or path of another bundle than the one that belongs to the id.
+        reward: What is paid: ``single``, the mean of the finished canvas's scores, with its last
+            code; ``intermediate``, each code's score, credited to that code where the policy is a
+            prior; ``rowwise``, each row's scores as soon as it ends.
+        reward_source: Where scores come from: ``discriminator``, or a control arm: ``constant``,
+            ``random``, ``shuffled``.
+        canvases: Number of canvases that are written side by side. A rollout is one episode of
+            each.
+        rollouts: Number of rollouts; of dqn, as many steps as these have.
+        learning_rate: Learning rate of the policy. None is the default of the algorithm here.
+        kl_coef: Weight of the reward's penalty on the divergence from the MLE prior, 0 or more
+            (policies that are priors only). Rewards are scores summed over a canvas: more than 2
+            holds the policy back, less lets it exploit them.
+        value_warmup: Number of first rollouts from which only the critic learns (policies that are
+            priors only).
+        max_nats: Training stops, and the last good policy is restored, when the forward NLL of
+            held-out codes has risen by more than this, in nats per canvas (policies that are
+            priors only).
+        discriminator_updates: Number of discriminator updates per rollout; 0 leaves the bundle's
+            discriminator as it is.
+        discriminator_warmup: Number of discriminator updates before the first rollout.
+        discriminator: Loss and optimiser of the discriminator.
+        settings: Further arguments of the algorithm, as JSON.
+        device: Device that the policy is on, such as ``cpu`` or ``cuda``.
+        seed: Seed of all random numbers.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    env: str = "RALFaces32-v0"
+    bundle: str | None = None
+    reward: Literal["single", "intermediate", "rowwise"] = "intermediate"
+    reward_source: Literal["discriminator", "constant", "random", "shuffled"] = "discriminator"
+    canvases: int = 64
+    rollouts: int = 100
+    learning_rate: float | None = None
+    kl_coef: float = 2.0
+    value_warmup: int = 5
+    max_nats: float = 3.0
+    discriminator_updates: int = 3
+    discriminator_warmup: int = 50
+    discriminator: DiscriminatorTraining = field(
+        default_factory=lambda: DiscriminatorTraining(
+            loss="logistic", learning_rate=1e-3, r1=0.1, shift=1, drop=0.05
+        )
+    )
+    settings: dict[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            canvases="[2, inf)",
+            rollouts="[1, inf)",
+            learning_rate="(0, inf)",
+            kl_coef="[0, inf)",
+            value_warmup="[0, inf)",
+            max_nats="(0, inf]",
+            discriminator_updates="[0, inf)",
+            discriminator_warmup="[0, inf)",
+            seed="[0, inf)",
+        )
