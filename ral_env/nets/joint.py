@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ral_env.nets.mixture import Mixture
 from ral_env.nets.noise import NoiseSource
@@ -18,8 +18,12 @@ from ral_env.nets.pixelcnn import PixelCNN
 from ral_env.nets.protocol import Prior, Sampler
 from ral_env.nets.shapes import Grid, GridLogProbs, Grids, TotalLogProbs
 
+# One a level; those that are trained together may be one module.
+Priors = Sequence[Prior] | nn.ModuleList
+Samplers = Sequence[Sampler] | nn.ModuleList
 
-def log_prob(priors: Sequence[Prior], grids: Grids, temperature: float = 1.0) -> list[GridLogProbs]:
+
+def log_prob(priors: Priors, grids: Grids, temperature: float = 1.0) -> list[GridLogProbs]:
     """log G of every code given all before it, in nats: (B, h, w) a level. Differentiable.
 
     Args:
@@ -30,12 +34,12 @@ def log_prob(priors: Sequence[Prior], grids: Grids, temperature: float = 1.0) ->
     above = [None, *grids[:-1]]
     return [
         prior.log_prob(grid, condition, temperature)
-        for prior, grid, condition in zip(priors, grids, above, strict=True)
+        for prior, grid, condition in zip(cast(Sequence[Prior], priors), grids, above, strict=True)
     ]
 
 
 def total_log_prob(
-    priors: Sequence[Prior],
+    priors: Priors,
     grids: Grids,
     temperature: float = 1.0,
     batch: int | None = None,
@@ -56,7 +60,7 @@ def total_log_prob(
 
 
 def sample(
-    priors: Sequence[Sampler],
+    priors: Samplers,
     prefixes: Grids,
     temperature: float = 1.0,
     generator: NoiseSource = None,
@@ -84,7 +88,7 @@ def sample(
     parts = []
     for part in zip(*(prefix.split(batch or len(prefix)) for prefix in prefixes), strict=True):
         grids: list[Tensor] = []
-        for prior, prefix in zip(priors, part, strict=True):
+        for prior, prefix in zip(cast(Sequence[Sampler], priors), part, strict=True):
             condition = grids[-1] if grids else None
             grids.append(prior.sample(prefix, condition, temperature, source))
         parts.append(grids)
@@ -92,7 +96,7 @@ def sample(
 
 
 def draw(
-    priors: Sequence[PixelCNN | Mixture],
+    priors: Sequence[PixelCNN | Mixture] | nn.ModuleList,
     count: int,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
@@ -103,11 +107,11 @@ def draw(
     Other arguments are those of :func:`sample`; the default ``batch`` is as many as 32,768 cells,
     and at least 16.
     """
-    cells = sum(prior.config.grid[0] * prior.config.grid[1] for prior in priors)
+    configs = [cast(PixelCNN | Mixture, prior).config for prior in priors]
+    cells = sum(config.grid[0] * config.grid[1] for config in configs)
     size = batch or max(16, 2**15 // cells)
     device = next(priors[0].parameters()).device
     empty = [
-        torch.full((count, *prior.config.grid), prior.config.num_codes, device=device)
-        for prior in priors
+        torch.full((count, *config.grid), config.num_codes, device=device) for config in configs
     ]
     return sample(priors, empty, temperature, generator, size)
