@@ -180,7 +180,7 @@ def test_native_and_sync_vector_environments_agree(make_vec):
         theirs, *others, their_info = sync.step(actions)
         for a, b in zip(mine, others, strict=True):
             assert a.dtype == b.dtype and a == close(b, steps)
-        assert_alike(info, their_info)
+        assert_alike(info, their_info, steps)
     assert mine[1].all() and info["score_map"].shape[0] == 2
 
 

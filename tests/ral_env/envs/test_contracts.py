@@ -95,17 +95,17 @@ def test_the_native_vector_environment_speaks_as_gymnasiums_own(tiny, mode):
         assert_alike(info, their_info)
 
 
-def assert_alike(mine: dict, theirs: dict) -> None:
+def assert_alike(mine: dict, theirs: dict, terms: float = 1.0) -> None:
     assert mine.keys() == theirs.keys()
     for key, value in mine.items():
         if isinstance(value, dict):
-            assert_alike(value, theirs[key])
+            assert_alike(value, theirs[key], terms)
         elif value.dtype == object:
             for a, b in zip(value, theirs[key], strict=True):
                 assert np.array_equal(a, b)
         else:
             assert value.dtype == theirs[key].dtype
-            assert value == close(theirs[key])
+            assert value == close(theirs[key], terms)
 
 
 def test_importing_the_package_imports_no_torch():
