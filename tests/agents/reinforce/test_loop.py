@@ -153,6 +153,7 @@ def test_the_policy_comes_to_please_the_discriminator(small):
         def __init__(self, codebooks):
             super().__init__()
             self.register_buffer("wanted", codebooks[:, 0].flatten())
+            self.wanted: torch.Tensor
             self.unused = torch.nn.Parameter(torch.zeros(1))
 
         def forward(self, x):  # (B, D, h, w) -> (B, 1, h, w)
@@ -312,7 +313,7 @@ def test_a_run_killed_without_warning_goes_on_exactly(small, tmp_path):
     progress = tmp_path / "cut" / "progress.csv"
     deadline = time.monotonic() + 100
     while not (progress.exists() and progress.read_text().count("\n") > 6):
-        assert cut.poll() is None, cut.stderr.read()
+        assert cut.poll() is None, cut.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     cut.kill()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -92,8 +93,9 @@ def test_the_policy_gradient_equals_the_analytic_one(changes):
         learning_rate=1e-9,
     )
     state = TrainState(config, bundle)
+    learning: list[Any] = list(state.learning.parameters())
     state.optimizer.register_step_pre_hook(
-        lambda *_: gradients.append([p.grad.clone() for p in state.learning.parameters()])
+        lambda *_: gradients.append([p.grad.clone() for p in learning])
     )
     rollout = sample_rollout(state, Timings())
     _, fake = score(state, rollout, Timings())

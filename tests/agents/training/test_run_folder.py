@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -19,8 +20,9 @@ from ral_env import bundle as bundles
 CONFIG = {"seed": 1, "betas": (0.5, 0.9), "discriminator": {"loss": "hinge", "r1": 0.0}}
 
 
-def opened(folder: Path, config=CONFIG, **changes) -> RunFolder:
-    return RunFolder(folder, config, **({"kind": "reinforce"} | changes))
+def opened(folder: Path | None, config=CONFIG, **changes) -> RunFolder:
+    settings: dict[str, Any] = {"kind": "reinforce"} | changes
+    return RunFolder(folder, config, **settings)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -80,7 +82,7 @@ def test_a_config_that_is_none_is_named(tmp_path):
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = opened(None)  # type: ignore[arg-type]
+    run = opened(None)
     assert not run.writes and run.checkpoint({}, {}) is None
     assert not list(tmp_path.iterdir())
 
