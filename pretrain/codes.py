@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -204,7 +204,7 @@ def _write_codes(
     """Encode and write what is still missing of a process's share."""
     missing = store.missing(share)
     loader = DataLoader(
-        images,  # type: ignore[arg-type]  # it is indexed with what the sampler gives: slices
+        cast(Any, images),  # not a Dataset, but indexed with the slices that the sampler gives
         batch_size=None,
         sampler=[slice(*span) for span in missing],
         num_workers=workers,

@@ -9,6 +9,7 @@ learns, the prior and the discriminator are new. What was tuned on one can be re
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -49,12 +50,13 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
             f"bundle {made.name!r} has no oracle, so nothing new can be drawn from it: "
             "expected a bundle of one of the oracle recipes"
         )
+    oracles: Any = made.oracles
     # Not the seeds that `ral pretrain` samples with.
     generator = torch.Generator().manual_seed(1000 + seed)
-    samples = joint.draw(made.oracles, recipe.oracle_samples, generator)  # type: ignore[arg-type]
+    samples = joint.draw(oracles, recipe.oracle_samples, generator)
     codes = SplitCodes.of_samples(samples, made.layout)
 
-    def rounded(net: torch.nn.Module) -> torch.nn.Module:
+    def rounded(net: Any) -> Any:
         return net.half().float() if recipe.half else net
 
     priors, curves = fit_priors(
@@ -71,12 +73,12 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
     )
     nats = {
         name: -joint.total_log_prob(nets, codes.grids["test"]).mean().item()
-        for name, nets in (("prior", priors), ("oracle", made.oracles))
+        for name, nets in (("prior", priors), ("oracle", oracles))
     }
     return bundle.save(
         out,
         vqvae=made.vqvae,
-        discriminator=rounded(discriminator),  # type: ignore[arg-type]
+        discriminator=rounded(discriminator),
         discriminator_input=recipe.discriminator_input,
         reward_scale=scale,
         priors=priors,
@@ -89,7 +91,7 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
             "oracle": {"entropy": nats["oracle"]},
             "discriminator": figures,
         },
-        oracles=made.oracles,
+        oracles=oracles,
         features=made.features,
         half=recipe.half,
     )

@@ -277,7 +277,7 @@ def test_a_bundle_takes_codes_from_disk(tmp_path):
     np.save(tmp_path / "flat.npy", flat)
     mapped = np.load(tmp_path / "flat.npy", mmap_mode="r")
     made = [
-        bundle.save(tmp_path / name, **(parts | {"codes": given}))
+        bundle.save(tmp_path / name, **{**parts, "codes": given})
         for name, given in (("array", flat.astype(np.int64)), ("map", mapped))
     ]
     assert (made[0] / "codes.npy").read_bytes() == (made[1] / "codes.npy").read_bytes()
@@ -286,7 +286,7 @@ def test_a_bundle_takes_codes_from_disk(tmp_path):
         broken = flat.copy()
         broken[row, 5] = 16
         with pytest.raises(ValueError, match="codes run from 0 to 16, expected 0 to 15"):
-            bundle.save(tmp_path / "broken", **(parts | {"codes": broken}))
+            bundle.save(tmp_path / "broken", **{**parts, "codes": broken})
         file = made[1] / "codes.npy"
         np.save(file, broken)
         manifest = json.loads((made[1] / "manifest.json").read_text())

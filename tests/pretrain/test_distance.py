@@ -14,6 +14,7 @@ def test_the_distance_of_reconstructions_is_the_frechet_distance_of_their_featur
     made = bundle.load("digits")
     images = torch.as_tensor(data.load("digits", 32).part("test")[:200])
     found = distance.reconstruction(made.vqvae, images, made.features)
+    assert made.features is not None
     with torch.no_grad():
         x = to_float(images)
         again = to_float(to_bytes(made.vqvae.decode(made.vqvae.encode(x))))

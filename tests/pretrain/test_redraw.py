@@ -35,7 +35,7 @@ def test_an_experiment_is_drawn_anew_from_the_same_oracle(tmp_path):
 
 
 def test_a_bundle_in_memory_is_refused_in_words(tmp_path):
-    """Its nets are somebody's own, so no recipe makes them; with an oracle or without."""
+    """Its nets have no configs, so no recipe makes them; with an oracle or without."""
     made = bundle.load("oracle")
     for oracles in ((), made.oracles):
         in_memory = custom.assemble(

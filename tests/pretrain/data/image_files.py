@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,19 @@ import pytest
 from PIL import Image
 
 from pretrain.data import Images
+from pretrain.data.image_sets import Files
 
 
 def all_of(images: Images) -> np.ndarray:
     """The images of all splits, uint8 (N, 3, S, S)."""
     return images.whole[:].numpy()
+
+
+def training_files(images: Images) -> list[str]:
+    """Names of a folder's files whose images are the training split, in its order."""
+    train = images.part("train")
+    assert isinstance(train, Files)
+    return [os.fsdecode(name) for name in train.names]
 
 
 def image_folder(root: Path) -> Path:

@@ -47,9 +47,9 @@ def test_what_stands_far_apart_agrees():
     images, attributes = data.faces(300)
     hats = images[(attributes[:, data.FACE_ATTRIBUTES.index("hat")] > 0)].astype(float)
     shirt, crown = hats[:, :, 31, 16], hats[:, :, 6, 16]
-    own = np.abs(shirt - crown).mean(1)
+    same = np.abs(shirt - crown).mean(1)
     others = np.abs(shirt - np.roll(crown, 1, 0)).mean(1)
-    assert len(hats) > 40 and np.median(own) < 0.5 * np.median(others)
+    assert len(hats) > 40 and np.median(same) < 0.5 * np.median(others)
 
 
 def test_a_tinted_face_is_a_face_in_one_hue_that_its_style_names():

@@ -1,13 +1,13 @@
 """Image sets: indexed as a tensor is, read when asked, honest about what could not be read."""
 
-import os
 import pickle
 import struct
 import zlib
+from typing import Any, cast
 
 import pytest
 import torch
-from image_files import bedroom_files, image_folder
+from image_files import bedroom_files, image_folder, training_files
 from torch.utils.data import DataLoader
 
 from pretrain import data, vqvae
@@ -50,8 +50,9 @@ def test_nothing_of_a_large_folder_is_read_before_it_is_asked_for(folder):
     contents = {file: file.read_bytes() for file in folder.rglob("*.png")}
     for file in contents:
         file.write_text("no picture")
-    train = sources.folder(folder, 16, checked=11).part("train")
-    asked = [folder / os.fsdecode(name) for name in train.names[[3, 1]]]
+    images = sources.folder(folder, 16, checked=11)
+    names, train = training_files(images), images.part("train")
+    asked = [folder / names[3], folder / names[1]]
     for file in asked:
         file.write_bytes(contents[file])
     found = train[torch.tensor([3, 1])]
@@ -74,15 +75,16 @@ def test_processes_that_read_ahead_read_the_same(folder):
 
 
 def test_a_file_that_cannot_be_read_gives_way_to_the_next_and_is_named(folder):
-    whole = data.load(folder, 16).part("train")
-    broken = folder / os.fsdecode(whole.names[3])
+    images = data.load(folder, 16)
+    names, whole = training_files(images), images.part("train")
+    broken = folder / names[3]
     expected = whole[torch.tensor([4, 4, 4])]
     for content in (b"no picture", broken.read_bytes()[:900]):
         broken.write_bytes(content)
         with pytest.warns(UserWarning, match=f"{broken.name} cannot be read .*next image stands"):
             assert torch.equal(whole[torch.tensor([3, 4, 3])], expected)
-    for name in whole.names:
-        (folder / os.fsdecode(name)).write_text("no picture")
+    for name in names:
+        (folder / name).write_text("no picture")
     with (
         pytest.warns(UserWarning, match="cannot be read"),
         pytest.raises(ValueError, match="10 images in a row cannot be read"),
@@ -102,8 +104,9 @@ def huge_png() -> bytes:
 
 
 def test_a_picture_too_large_to_open_gives_way_too(folder):
-    train = data.load(folder, 16).part("train")
-    (folder / os.fsdecode(train.names[0])).write_bytes(huge_png())
+    images = data.load(folder, 16)
+    train = images.part("train")
+    (folder / training_files(images)[0]).write_bytes(huge_png())
     with pytest.warns(UserWarning, match=r"cannot be read \(.*decompression bomb"):
         assert torch.equal(train[:1], train[1:2])
 
@@ -113,7 +116,7 @@ def test_bedrooms_are_read_in_other_processes(tmp_path):
     train = data.load("lsun-bedroom", 32, root=tmp_path).part("train")
     expected = train[:]  # opened in this process before the others are forked
     loader = DataLoader(
-        train, batch_size=None, sampler=[slice(0, 20), slice(20, 38)], num_workers=2,
+        cast(Any, train), batch_size=None, sampler=[slice(0, 20), slice(20, 38)], num_workers=2,
         generator=torch.Generator(),
     )  # fmt: skip
     assert torch.equal(torch.cat(list(loader)), expected)

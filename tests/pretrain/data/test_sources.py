@@ -1,12 +1,12 @@
 """Image sources: seeded, whole, refused in words where they cannot serve."""
 
-import os
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from image_files import all_of, image_folder
+from image_files import all_of, image_folder, training_files
 
 from pretrain import data
 from ral_env.images import read
@@ -38,7 +38,8 @@ def test_digits_are_the_real_ones():
     assert sorted(set(np.concatenate(list(digits.targets.values())))) == list(range(10))
     from sklearn.datasets import load_digits
 
-    small = load_digits().images
+    found: Any = load_digits()
+    small = found.images
     shrunk = np.array([i[0].reshape(8, 4, 8, 4).mean((1, 3)) for i in all_of(digits)[:20]]) / 16
     nearest = [np.abs(small - image).mean((1, 2)).min() for image in shrunk]
     assert max(nearest) < 1.5  # of 16 greys: each is one of the set
@@ -47,7 +48,8 @@ def test_digits_are_the_real_ones():
 def test_digits_keep_their_own_classes():
     from sklearn.datasets import load_digits
 
-    found, small = load_digits(), data.load("digits", 8)
+    found: Any = load_digits()
+    small = data.load("digits", 8)
     classes = {
         (image * (255 / 16)).astype(np.uint8).tobytes(): target
         for image, target in zip(found.images, found.target, strict=True)
@@ -78,9 +80,7 @@ def test_a_folder_is_read_with_all_below_it(folder):
 def test_broken_files_of_a_folder_are_left_out_counted_and_named(folder):
     whole = data.load(folder, 16)
     (folder / "broken.png").write_text("no picture")
-    (folder / "cut.png").write_bytes(
-        (folder / os.fsdecode(whole.part("train").names[0])).read_bytes()[:60]
-    )
+    (folder / "cut.png").write_bytes((folder / training_files(whole)[0]).read_bytes()[:60])
     with pytest.warns(UserWarning, match=r"2 of 14 files .* broken.png \(.*; cut.png \("):
         found = data.load(folder, 16)
     assert found.splits == whole.splits
