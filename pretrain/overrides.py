@@ -73,6 +73,8 @@ def _changed(value: Any, path: list[str], text: str, whole: str) -> Any:
             f"{', '.join(near)}"
         )
     inner = getattr(value, name)
+    if inner == ():
+        raise ValueError(f"--set {whole}: the recipe has no {name}")
     if rest:
         return replace(value, **{name: _changed(inner, rest, text, whole)})
     if is_dataclass(inner) or _is_levels(inner):
@@ -124,7 +126,7 @@ def settings(config: Any, group: str = "") -> Iterator[Setting]:
             within.append((path, value))
         elif _is_levels(value):
             within += [(f"{path}.{level}", item) for level, item in enumerate(value)]
-        else:
+        elif value != ():  # no level has such a net
             kind = hints[field.name]
             name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
             yield Setting(group, field.name, name, value, docs.get(field.name, ""))

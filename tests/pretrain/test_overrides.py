@@ -61,6 +61,7 @@ def test_help_has_a_section_for_each_config_and_a_line_for_each_field():
         ("vqvae.hidden", "expected PATH=VALUE"),
         ("vqvae.hidden.deep=1", "plain value"),
         ("vqvae.image_size=130", "divisible"),
+        ("oracle.hidden=8", "the recipe has no oracles"),
         ("fakes=3", r"fakes=3, expected a number in \[8, inf\)"),
     ],
 )
@@ -75,3 +76,9 @@ def test_old_names_of_fields_are_read_with_a_warning(old):
     (value,) = {setting.value for setting in settings(TWO) if setting.path == new}
     with pytest.warns(FutureWarning, match=f"{old} is called {new} now"):
         assert override(TWO, [f"{old}={value}"]) == TWO
+
+
+def test_a_path_is_brought_under_the_names_of_today():
+    with pytest.warns(FutureWarning, match="kl_weight is called kl_loss_coef now"):
+        assert migrations.path("kl_weight", "reinforce", "--set kl_weight") == "kl_loss_coef"
+    assert migrations.path("priors.1.hidden", "recipe", "--set") == "priors.1.hidden"
