@@ -8,6 +8,7 @@ learns, the prior and the discriminator are new. What was tuned on one can be re
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,21 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
         The new bundle's path.
 
     Raises:
-        ValueError: If the bundle has no oracle.
+        ValueError: If the bundle has no oracle, or its nets cannot be saved.
     """
-    if not bundle.storable(made):
-        raise ValueError(
-            f"{made!r} has nets without configs, which no recipe makes and no file can hold: "
-            "expected a bundle that `ral pretrain` made"
-        )
     if not made.oracles:
         raise ValueError(
             f"bundle {made.name!r} has no oracle, so nothing new can be drawn from it: "
             "expected a bundle of one of the oracle recipes"
         )
-    oracles: Any = made.oracles
+    if not bundle.storable(made):
+        raise ValueError(
+            f"bundle {made.name!r} has nets without configs, from which no file can make them "
+            "again: expected a bundle that `ral pretrain` made"
+        )
     # Not the seeds that `ral pretrain` samples with.
     generator = torch.Generator().manual_seed(1000 + seed)
-    samples = joint.draw(oracles, recipe.oracle_samples, generator)
+    samples = joint.draw(made.oracles, recipe.oracle_samples, generator)
     codes = SplitCodes.of_samples(samples, made.layout)
 
     def rounded(net: Any) -> Any:
@@ -73,28 +73,24 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
     )
     nats = {
         name: -joint.total_log_prob(nets, codes.grids["test"]).mean().item()
-        for name, nets in (("prior", priors), ("oracle", oracles))
+        for name, nets in (("prior", priors), ("oracle", made.oracles))
     }
-    return bundle.save(
-        out,
-        vqvae=made.vqvae,
+    redrawn = dataclasses.replace(
+        made,
         discriminator=rounded(discriminator),
         discriminator_input=recipe.discriminator_input,
         reward_scale=scale,
-        priors=priors,
-        codes=codes.flat,
+        priors=tuple(priors),
+        flat_codes=codes.flat,
         splits=codes.splits,
-        dataset=made.dataset,
         recipe=dict(made.recipe) | {"redrawn_with_seed": seed},
-        metrics={
-            "priors": {"test_nats": nats["prior"], "curves": curves},
-            "oracle": {"entropy": nats["oracle"]},
-            "discriminator": figures,
-        },
-        oracles=oracles,
-        features=made.features,
-        half=recipe.half,
     )
+    metrics = {
+        "priors": {"test_nats": nats["prior"], "curves": curves},
+        "oracle": {"entropy": nats["oracle"]},
+        "discriminator": figures,
+    }
+    return bundle.save(out, redrawn, metrics=metrics, half=recipe.half)
 
 
 def command(seed: int, out: str, bundle_name: str = "oracle", threads: int = 1) -> None:
