@@ -5,11 +5,11 @@
     ral bench pretraining --part peer --clone FOLDER        # of rosinality/vq-vae-2-pytorch
 
 *Memory* of a training step is four times the weights (they, their gradients, Adam's two averages)
-and all that the forward pass keeps for the way back, counted by running it on tensors without
-contents; what a library takes while it works is not in it. The recipes' whole batch is taken at
-once: ``accumulate`` divides what is kept. *Sampling* is of 16 canvases: a prior's weights, its
-cache and a row's noise; of a VQ-VAE, whose part it is to decode them, its weights and the largest
-input and output of a layer.
+and all tensors that the forward pass saves for the backward pass, counted by running it on tensors
+without contents; a library's workspace is not in it. The recipes' whole batch is taken at once:
+``accumulate`` divides the saved tensors. *Sampling* is of 16 canvases: a prior's weights, its cache
+and a row's noise; of a VQ-VAE, which decodes them, its weights and the largest input and output of
+a layer.
 
 *Speed* is that of a training step, forward, backward and update; for the VQ-VAE without the
 codebook's look-up. Loading is of PNG files of the recipe's size, by one process. *Peer* is a whole
@@ -18,15 +18,17 @@ step of a VQ-VAE-2 of the paper's size, codebooks included, by turns with a publ
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
+import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -34,26 +36,28 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
 from pretrain import data
-from pretrain.recipes import RECIPES, Recipe
-from pretrain.vqvae import codebooks, losses, to_float
-from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig
+from pretrain.configs import Recipe
+from pretrain.pixels import to_float
+from pretrain.recipes import RECIPES
+from pretrain.vqvae import codebooks, losses
+from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig, VQVAEConfig
 from ral_env.nets.cache import Cache
 
 
-def kept_bytes(net: nn.Module, forward: Callable[[], Tensor]) -> int:
-    """Bytes that a forward pass keeps for the way back, the net's own weights aside."""
-    own = {p.untyped_storage()._cdata for p in net.parameters()}
-    kept: dict[int, tuple[Tensor, int]] = {}  # tensors, so that no storage is used twice
+def saved_bytes(net: nn.Module, forward: Callable[[], Tensor]) -> int:
+    """Bytes that a forward pass saves for the backward pass, the net's weights aside."""
+    weights = {p.untyped_storage()._cdata for p in net.parameters()}
+    saved: dict[int, tuple[Tensor, int]] = {}  # tensors, so that no storage is used twice
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = tensor, storage.nbytes()
+        if storage._cdata not in weights:
+            saved[storage._cdata] = tensor, storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         forward()
-    return sum(size for _, size in kept.values())
+    return sum(size for _, size in saved.values())
 
 
 def weight_bytes(net: nn.Module) -> int:
@@ -62,14 +66,14 @@ def weight_bytes(net: nn.Module) -> int:
 
 
 def sampling_bytes(net: PixelCNN | VQVAE, batch: int) -> int:
-    """Bytes that sampling needs of a prior, or decoding of a VQ-VAE, weights included."""
+    """Bytes that sampling from a prior, or decoding by a VQ-VAE, needs, weights included."""
     with torch.no_grad():
         if isinstance(net, VQVAE):
-            return weight_bytes(net) + _decoding(net, batch)
-        return weight_bytes(net) + _sampling(net, batch)
+            return weight_bytes(net) + _decoding_bytes(net, batch)
+        return weight_bytes(net) + _sampling_bytes(net, batch)
 
 
-def _decoding(net: VQVAE, batch: int) -> int:
+def _decoding_bytes(net: VQVAE, batch: int) -> int:
     """Bytes of the largest input and output of a layer."""
     largest = 0
 
@@ -85,7 +89,7 @@ def _decoding(net: VQVAE, batch: int) -> int:
     return largest
 
 
-def _sampling(net: PixelCNN, batch: int) -> int:
+def _sampling_bytes(net: PixelCNN, batch: int) -> int:
     """Bytes of the cache, and of a row's noise: its bits, itself, and the biases under it."""
     rows, columns = net.config.grid
     _, condition = _codes(net.config, batch, str(net.embedding.weight.device))
@@ -111,22 +115,23 @@ def _codes(config: PixelCNNConfig, batch: int, device: str) -> tuple[Tensor, Ten
 def stages(
     recipe: Recipe, device: str
 ) -> Iterator[tuple[str, PixelCNN | VQVAE, Callable[[], Tensor], int]]:
-    """Each net of a recipe by name, a training step's loss of one batch, and the batch's size."""
-    training = recipe.vqvae_training
+    """For each net of a recipe its name, the net, a training step's loss of one batch, and the
+    number of examples in it."""
+    batch_size, size = recipe.vqvae_training.batch, recipe.vqvae.image_size
     with torch.device(device):
         net = VQVAE(recipe.vqvae)
-        size = recipe.vqvae.image_size
-        images = torch.zeros(training.batch, 3, size, size)
-    yield "vqvae", net, lambda: vqvae_loss(net, images), training.batch
-    for level, (config, own) in enumerate(zip(recipe.priors, recipe.prior_trainings, strict=True)):
+        images = torch.zeros(batch_size, 3, size, size)
+    yield "vqvae", net, lambda: vqvae_loss(net, images), batch_size
+    levels = zip(recipe.priors, recipe.prior_trainings, strict=True)
+    for level, (config, training) in enumerate(levels):
         with torch.device(device):
             prior = PixelCNN(config)
-        batch = _codes(config, own.batch, device)
+        batch = _codes(config, training.batch, device)
 
         def loss(prior: PixelCNN = prior, batch: Any = batch) -> Tensor:
             return prior.compute_loss(*batch)["nats_per_code"]
 
-        yield f"prior_{level}", prior, loss, own.batch
+        yield f"prior_{level}", prior, loss, training.batch
 
 
 def memory() -> list[dict[str, str]]:
@@ -142,7 +147,7 @@ def memory() -> list[dict[str, str]]:
                     "net": stage,
                     "weights MB": f"{weights / 1e6:.1f}",
                     "batch": str(batch),
-                    "training GB": f"{(4 * weights + kept_bytes(net, loss)) / 1e9:.2f}",
+                    "training GB": f"{(4 * weights + saved_bytes(net, loss)) / 1e9:.2f}",
                     "sampling GB": f"{sampling_bytes(net, 16) / 1e9:.3f}",
                 },
             )
@@ -151,7 +156,7 @@ def memory() -> list[dict[str, str]]:
 
 
 def seconds_of(step: Callable[[], Any], device: str, repeats: int = 5) -> float:
-    """Median seconds of a step; two warm up."""
+    """Median seconds of a step, after two that warm up."""
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()
@@ -162,41 +167,79 @@ def seconds_of(step: Callable[[], Any], device: str, repeats: int = 5) -> float:
     return sorted(times[2:])[repeats // 2]
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], mixed: Any) -> None:
+def training_step(
+    optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], precision: Any
+) -> None:
+    """A forward pass in the context ``precision``, a backward pass and an update."""
     optimizer.zero_grad()
-    with mixed:
+    with precision:
         found = loss()
     found.float().backward()
     optimizer.step()
 
 
-def speed(recipe: Recipe, device: str, compile: bool = False) -> list[dict[str, str]]:
-    """Training steps in the ways that could pay, and loading beside them."""
-    ways = ["float32", "channels_last", "bfloat16", *["compiled"] * compile]
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A way to compute a training step that may be faster than the plain one.
+
+    Args:
+        memory_format: How the net's weights are laid out.
+        bfloat16: Whether the loss is computed in mixed precision.
+        wrap: What the loss function is wrapped in, such as ``torch.compile``.
+    """
+
+    memory_format: Any = torch.contiguous_format
+    bfloat16: bool = False
+    wrap: Callable[[Callable[[], Tensor]], Callable[[], Tensor]] = lambda loss: loss
+
+
+VARIANTS = {
+    "float32": Variant(),
+    "channels_last": Variant(memory_format=torch.channels_last),
+    "bfloat16": Variant(bfloat16=True),
+}
+COMPILED = {"compiled": Variant(wrap=cast(Any, torch.compile))}
+
+
+def speed(
+    recipe: Recipe,
+    device: str,
+    variants: Mapping[str, Variant] = VARIANTS,
+    timer: Callable[[Callable[[], Any], str], float] = seconds_of,
+) -> list[dict[str, str]]:
+    """A row for each net of a recipe and each variant of its training step.
+
+    Args:
+        recipe: The recipe.
+        device: ``cpu`` or ``cuda``.
+        variants: What is timed, by name; ratios are to the first.
+        timer: Seconds that a step takes on a device.
+    """
     rows = []
     for stage, net, loss, batch in stages(recipe, device):
         net.to(device).train()
-        images = stage == "vqvae"
-        each = "images" if images else "codes"
-        count = batch if images else batch * net.config.grid[0] * net.config.grid[1]  # type: ignore
+        examples = "images" if isinstance(net, VQVAE) else "codes"
+        count = batch if isinstance(net, VQVAE) else batch * math.prod(net.config.grid)
         optimizer = torch.optim.AdamW(net.parameters())
         first = 0.0
-        for way in ways:
-            net.to(memory_format=torch.channels_last if way == "channels_last"
-                   else torch.contiguous_format)  # type: ignore[call-overload]  # fmt: skip
-            mixed = torch.autocast(device, torch.bfloat16, enabled=way == "bfloat16")
-            forward = torch.compile(loss) if way == "compiled" else loss
-            seconds = seconds_of(partial(_step, optimizer, forward, mixed), device)
+        for name, variant in variants.items():
+            net.to(memory_format=variant.memory_format)
+            precision = torch.autocast(device, torch.bfloat16, enabled=variant.bfloat16)
+            step = partial(training_step, optimizer, variant.wrap(loss), precision)
+            seconds = timer(step, device)
             first = first or seconds
             rows.append({
-                "what": f"{stage}, {way}", "batch": str(batch), "ms a step": f"{seconds * 1e3:.0f}",
-                "a second": f"{count / seconds:.0f} {each}", "ratio": f"{first / seconds:.2f}",
+                "what": f"{stage}, {name}",
+                "batch": str(batch),
+                "ms a step": f"{seconds * 1e3:.0f}",
+                "a second": f"{count / seconds:.0f} {examples}",
+                "ratio": f"{first / seconds:.2f}",
             })  # fmt: skip
-    return [*rows, loading(recipe)]
+    return rows
 
 
 def loading(recipe: Recipe, count: int = 256) -> dict[str, str]:
-    """Reading PNG files, as training does: whole batches of them."""
+    """A row for reading PNG files a batch at a time, as training does."""
     size, batch = recipe.vqvae.image_size, min(64, recipe.vqvae_training.batch)
     pixels, _ = data.faces(count, size)
     with tempfile.TemporaryDirectory() as folder:
@@ -210,27 +253,24 @@ def loading(recipe: Recipe, count: int = 256) -> dict[str, str]:
 
 
 def peer(clone: str, size: int, batch: int, device: str) -> list[dict[str, str]]:
-    """VQ-VAE-2 of the paper's size, ours and rosinality's: both learn from the same images."""
+    """A row for VQ-VAE-2 of the paper's size as it is here, and one for rosinality's.
+
+    Both learn from the same images, by turns, so that other load on the machine meets both.
+
+    Args:
+        clone: Folder of a clone of github.com/rosinality/vq-vae-2-pytorch.
+        size: Height and width of the images in pixels.
+        batch: Number of images per step.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: If the folder is no such clone.
+    """
     recipe = RECIPES["celeba128"]
     config = dataclasses.replace(recipe.vqvae, image_size=size)
-    with tempfile.TemporaryDirectory() as folder:
-        # Its codebook asks this module of its own to sum over processes; there is one here.
-        Path(folder, "distributed.py").write_text("def all_reduce(tensor):\n    return tensor\n")
-        sys.path[:0] = [folder, clone]
-        try:
-            theirs: Any = importlib.import_module("vqvae").VQVAE(
-                channel=config.hidden, n_res_block=2, n_res_channel=config.residual,
-                embed_dim=config.code_dim, n_embed=config.num_codes,
-            ).to(device)  # fmt: skip
-        except (ImportError, AttributeError) as error:
-            raise ValueError(
-                f"clone={clone!r} has no vqvae.VQVAE ({error}), expected a clone of "
-                "github.com/rosinality/vq-vae-2-pytorch"
-            ) from error
-        finally:
-            del sys.path[:2]
+    theirs = _peer_net(clone, config).to(device)
     ours = VQVAE(config).to(device)
-    books = [book.to(device) for book in codebooks(config, recipe.vqvae_training)]
+    quantisers = [book.to(device) for book in codebooks(config, recipe.vqvae_training)]
     pixels = torch.from_numpy(data.faces(batch, size)[0]).to(device)
 
     def their_loss() -> Tensor:
@@ -239,25 +279,47 @@ def peer(clone: str, size: int, batch: int, device: str) -> list[dict[str, str]]
         return F.mse_loss(decoded, images) + 0.25 * commitment.mean()
 
     def our_loss() -> Tensor:
-        return torch.stack(list(losses(ours, books, 0, pixels).values())).sum()
+        return torch.stack(list(losses(ours, quantisers, 0, pixels).values())).sum()
 
-    plain = torch.autocast(device, enabled=False)
+    nets = {"ours": (ours, our_loss), "rosinality's": (theirs, their_loss)}
+    plain = contextlib.nullcontext()
     steps = {
-        name: partial(_step, torch.optim.Adam(net.parameters()), loss, plain)
-        for name, net, loss in (("ours", ours, our_loss), ("rosinality's", theirs, their_loss))
+        name: partial(training_step, torch.optim.Adam(net.parameters()), loss, plain)
+        for name, (net, loss) in nets.items()
     }
-    times = {name: float("inf") for name in steps}
-    for _ in range(3):  # by turns, so that what else goes on meets both
+    seconds = dict.fromkeys(nets, float("inf"))
+    for _ in range(3):
         for name, step in steps.items():
-            times[name] = min(times[name], seconds_of(step, device, 3))
-    their_seconds = times["rosinality's"]
-    sizes = {"ours": ours, "rosinality's": theirs}
+            seconds[name] = min(seconds[name], seconds_of(step, device, 3))
+    theirs_seconds = seconds["rosinality's"]
     return [
-        {"VQ-VAE-2": name, "weights": f"{sum(p.numel() for p in sizes[name].parameters()):,}",
-         "ms a step": f"{seconds * 1e3:.0f}", "images a second": f"{batch / seconds:.1f}",
-         "ratio": f"{their_seconds / seconds:.2f}"}
-        for name, seconds in times.items()
+        {"VQ-VAE-2": name, "weights": f"{sum(p.numel() for p in net.parameters()):,}",
+         "ms a step": f"{seconds[name] * 1e3:.0f}",
+         "images a second": f"{batch / seconds[name]:.1f}",
+         "ratio": f"{theirs_seconds / seconds[name]:.2f}"}
+        for name, (net, _) in nets.items()
     ]  # fmt: skip
+
+
+def _peer_net(clone: str, config: VQVAEConfig) -> Any:
+    """rosinality's VQ-VAE-2 with the sizes of a config."""
+    with tempfile.TemporaryDirectory() as folder:
+        # Its codebook imports this module to sum over processes; here there is one.
+        Path(folder, "distributed.py").write_text("def all_reduce(tensor):\n    return tensor\n")
+        sys.path[:0] = [folder, clone]
+        try:
+            net: Any = importlib.import_module("vqvae").VQVAE(
+                channel=config.hidden, n_res_block=2, n_res_channel=config.residual,
+                embed_dim=config.code_dim, n_embed=config.num_codes,
+            )  # fmt: skip
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"clone={clone!r} has no vqvae.VQVAE ({error}), expected a clone of "
+                "github.com/rosinality/vq-vae-2-pytorch"
+            ) from error
+        finally:
+            del sys.path[:2]
+    return net
 
 
 def _print(rows: list[dict[str, str]]) -> None:
@@ -274,16 +336,16 @@ def command(
     threads: int = 1,
     compile: bool = False,
 ) -> None:
-    """Tell what pretraining costs.
+    """Print what pretraining costs.
 
     Args:
-        part: which table; both are of memory and speed.
-        recipe: whose training steps are timed.
-        clone: of the peer, a folder.
-        batch: images of the comparison with the peer.
-        device: cpu or cuda, of the timing.
-        threads: of torch, on the CPU.
-        compile: time steps that Inductor compiled, too; it needs a C++ compiler.
+        part: Table to print; both is memory and speed.
+        recipe: Name of the recipe whose training steps are timed.
+        clone: Folder of the clone that peer compares with.
+        batch: Number of images per step of the comparison with the peer.
+        device: Device to time on, cpu or cuda.
+        threads: Number of torch's threads on the CPU.
+        compile: Whether to time steps that Inductor has compiled, too; it needs a C++ compiler.
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe={recipe!r}, expected one of {', '.join(RECIPES)}")
@@ -294,13 +356,15 @@ def command(
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
     if part in ("speed", "both"):
         print(f"\nTraining steps of recipe {recipe}, {where}\n")
-        _print(speed(RECIPES[recipe], device, compile))
+        variants = VARIANTS | COMPILED if compile else VARIANTS
+        _print([*speed(RECIPES[recipe], device, variants), loading(RECIPES[recipe])])
     if part == "peer":
         print(f"A step of a VQ-VAE-2 at 128 pixels, batch {batch}, {where}\n")
         _print(peer(clone, 128, batch, device))
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command; ``argv`` are its arguments, those of the process if None."""
     from jsonargparse import auto_cli
 
     auto_cli(command, args=argv, prog="ral bench pretraining", as_positional=False)

@@ -1,9 +1,10 @@
-"""The discriminator a bundle comes with: trained against the bundle's own MLE prior."""
+"""Stage 4: a discriminator learns to tell real codes from samples of the bundle's priors."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,54 @@ from tqdm import tqdm
 
 from agents.training.discriminator import Adversary, DiscriminatorTraining
 from agents.training.fit import Grids
+from pretrain.codes import SplitCodes
+from pretrain.configs import Recipe
+from pretrain.stages import Run
 from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, joint
+
+DECODED = 128  # number of canvases that are decoded together
+
+
+def train_discriminator(
+    run: Run, vqvae: VQVAE, priors: Sequence[Any], codes: SplitCodes
+) -> tuple[PatchGAN, float, dict[str, float]]:
+    """The stage: train the recipe's discriminator. Returns what :func:`fit` does."""
+
+    def make() -> dict[str, Any]:
+        net, scale, figures = fit_recipe(
+            run.recipe,
+            vqvae,
+            priors,
+            codes,
+            seed=run.seed,
+            label=run.progress_label("discriminator"),
+        )
+        return {"weights": net.state_dict(), "scale": scale, "metrics": figures}
+
+    made = run.folder.once("discriminator", make)
+    net = PatchGAN(run.recipe.discriminator).eval()
+    net.load_state_dict(made["weights"])
+    return net, made["scale"], made["metrics"]
+
+
+def fit_recipe(
+    recipe: Recipe, vqvae: VQVAE, priors: Sequence[Any], codes: SplitCodes, seed: int, label: str
+) -> tuple[PatchGAN, float, dict[str, float]]:
+    """:func:`fit` with the settings of a recipe."""
+    return fit(
+        recipe.discriminator,
+        recipe.discriminator_input,
+        vqvae,
+        priors,
+        codes.grids["train"],
+        codes.grids["validation"],
+        recipe.discriminator_training,
+        fakes=recipe.fakes,
+        batch=recipe.discriminator_batch,
+        max_steps=recipe.discriminator_steps,
+        seed=seed,
+        label=label,
+    )
 
 
 @torch.no_grad()
@@ -31,51 +79,60 @@ def fit(
     seed: int = 0,
     label: str = "",
 ) -> tuple[PatchGAN, float, dict[str, float]]:
-    """Train until the AUC on held-out codes, real and fake, has stopped rising; keep the best.
+    """Train until the AUC on held-out codes, real and fake, no longer rises; keep the best net.
 
     Args:
-        kind: what it sees of the codes, ``image`` or ``codes`` (:meth:`VQVAE.represent`).
-        train, validation: real codes, int64 (N, h, w) a level; the first are only indexed.
-        fakes: canvases sampled from the priors; an eighth of them is held out.
+        config: Sizes of the net.
+        kind: What it is given of codes: ``image`` or ``codes``, see :meth:`VQVAE.represent`.
+        vqvae: Decodes codes or looks them up.
+        priors: One per level; their samples are the fake codes.
+        train, validation: Real codes, int64 (N, h, w), one grid per level; the first are only
+            indexed.
+        training: How it learns.
+        fakes: Number of canvases to sample from the priors; an eighth of them is held out.
+        batch: Number of real canvases, and of fake ones, per update.
+        check_every: Number of updates between AUCs.
+        patience: Number of AUCs without a new best before training stops.
+        max_steps: Largest number of updates.
+        seed: Seed of the weights, the fakes and the batches.
+        label: Name of the progress bar; none is shown if empty.
 
     Returns:
-        The net, the reward scale (largest absolute score over held-out real and fake inputs, as
-        paper section 4.4 normalises) and ``{"auc": ..., "steps": ...}``.
+        The net; the reward scale (the largest absolute score over held-out real and fake inputs, as
+        paper section 4.4 normalises); and ``auc`` and ``steps`` of the net.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     sampled = joint.draw(priors, fakes, generator)
+    fake_validation = [grid[: fakes // 8] for grid in sampled]
     fake_train = [grid[fakes // 8 :] for grid in sampled]
+    adversary = Adversary(PatchGAN(config), training, codec=vqvae, input=kind)
 
-    def inputs(grids: Sequence[Tensor]) -> Tensor:
-        parts = zip(*(grid.split(128) for grid in grids), strict=True)
-        return torch.cat([vqvae.represent(part, kind) for part in parts])
-
-    def some(grids: Sequence[Grids]) -> Tensor:
+    def sample_inputs(grids: Sequence[Grids]) -> Tensor:
         index = torch.randint(len(grids[0]), (batch,), generator=generator)
-        return inputs([grid[index] for grid in grids])
+        return adversary.inputs([grid[index] for grid in grids], DECODED)
 
-    real_held_out = inputs(validation)
-    fake_held_out = inputs([grid[: fakes // 8] for grid in sampled])
-    trainer = Adversary(PatchGAN(config), training)
+    real_held_out = adversary.inputs(validation, DECODED)
+    fake_held_out = adversary.inputs(fake_validation, DECODED)
     best, best_state, since_best, best_step = -1.0, {}, 0, 0
     bar = tqdm(range(1, max_steps + 1), desc=label, unit="step", disable=not label, mininterval=1.0)
     for step in bar:
-        real, fake = some(train), some(fake_train)
+        real, fake = sample_inputs(train), sample_inputs(fake_train)
         with torch.enable_grad():
-            losses = trainer.update(real, fake)
+            losses = adversary.update(real, fake)
         if step % check_every == 0 or step == max_steps:
-            auc = trainer.held_out_auc(real_held_out, fake_held_out)
+            auc = adversary.held_out_auc(real_held_out, fake_held_out)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
             bar.set_postfix_str(f"AUC {auc:.3f}, {shown}")
             since_best += 1
             if auc > best:
                 best, since_best, best_step = auc, 0, step
-                best_state = copy.deepcopy(trainer.net.state_dict())
+                best_state = copy.deepcopy(adversary.net.state_dict())
             if since_best >= patience:
                 break
-    net = trainer.net
+    net: Any = adversary.net
     net.load_state_dict(best_state)
     net.eval()
-    maps = torch.cat([net(real_held_out).flatten(), net(fake_held_out).flatten()])
-    return net, maps.abs().max().item(), {"auc": best, "steps": best_step}  # type: ignore
+    maps = adversary.score_maps(real_held_out, fake_held_out)
+    scale = torch.cat([scores.flatten() for scores in maps]).abs().max().item()
+    return net, scale, {"auc": best, "steps": best_step}

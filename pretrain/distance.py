@@ -9,47 +9,49 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pretrain.data import Pixels
-from pretrain.vqvae import chunks, to_float
+from pretrain.data import Images, Pixels
+from pretrain.pixels import chunks, to_bytes, to_float
+from pretrain.stages import Run
 from ral_env.nets import VQVAE, FeatureNet
 
 
-class _Bytes(nn.Module):
-    """A feature net as torchmetrics wants it: of uint8 images."""
-
-    def __init__(self, net: FeatureNet):
-        super().__init__()
-        self.net = net
-        self.num_features = net.config.features
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net.features(to_float(images))
+def measure_distance(
+    run: Run, images: Images, vqvae: VQVAE, features: FeatureNet | None, inception: str | None
+) -> dict[str, Any]:
+    """The stage: the distances of the test images' reconstructions, see :func:`reconstruction`."""
+    found = run.folder.once(
+        "distance", lambda: reconstruction(vqvae, images.part("test"), features, inception)
+    )
+    run.folder.say("reconstruction distance", found)
+    return found
 
 
 @torch.no_grad()
 def reconstruction(
     vqvae: VQVAE, images: Pixels, features: FeatureNet | None, inception: str | None = None
 ) -> dict[str, Any]:
-    """Fréchet distances of images uint8 (N, 3, S, S) to U(E(x)), in what feature spaces there are.
+    """Fréchet distances of images to their reconstructions U(E(x)).
 
     Args:
-        features: a bundle's own feature net; none, no distance in it.
-        inception: file of the weights that torch-fidelity publishes for FID
-            (``weights-inception-2015-12-05-6726825d.pth``); none, no FID. Images are resized to 299
-            pixels without antialiasing, as the first implementation did. torch-fidelity unpickles
-            the file: use one that you trust.
+        vqvae: Makes the reconstructions.
+        images: uint8 images (N, 3, S, S).
+        features: A bundle's feature net. None leaves out the distance in its features.
+        inception: File of the weights that torch-fidelity publishes for FID
+            (``weights-inception-2015-12-05-6726825d.pth``). None leaves out FID. Images are resized
+            to 299 pixels without antialiasing, as the first implementation did. torch-fidelity
+            unpickles the file: use one that you trust.
 
     Returns:
-        ``images`` (N), and where there is one ``features`` with the ``space`` it is in, and
-        ``rFID`` with the weights' SHA-256 as ``inception``.
+        ``images`` (N), and with a feature net ``features`` (its distance) and ``space`` (its name),
+        and with the weights ``rFID`` and ``inception`` (their SHA-256).
 
     Raises:
-        ValueError: if the file is not there, or what FID needs is not installed.
+        ValueError: If the file is not there, or the library that FID needs is not installed.
     """
     found: dict[str, Any] = {"images": len(images)}
-    spaces: dict[str, Any] = {}
+    spaces: dict[str, FeatureNet | Path] = {}
     if features is not None and len(images) > 1:
-        spaces["features"] = _Bytes(features)
+        spaces["features"] = features
         found["space"] = features.config.name
     if inception is not None:
         file = Path(inception)
@@ -60,23 +62,37 @@ def reconstruction(
             )
         found["inception"] = hashlib.sha256(file.read_bytes()).hexdigest()
         spaces["rFID"] = file
-    if not spaces:
-        return found
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
     for name, space in spaces.items():
-        try:
-            if isinstance(space, Path):
-                metric = FrechetInceptionDistance(
-                    feature=2048, feature_extractor_weights_path=str(space), antialias=False
-                )
-            else:
-                metric = FrechetInceptionDistance(feature=space)
-        except ModuleNotFoundError as error:
-            raise ValueError("FID needs torch-fidelity: pip install 'ral-env[fid]'") from error
+        metric = _frechet_distance(space)
         for part in chunks(images):
             decoded = vqvae.decode(vqvae.encode(to_float(part)))
             metric.update(part, real=True)
-            metric.update(((decoded + 1) * 127.5).round().byte(), real=False)
+            metric.update(to_bytes(decoded), real=False)
         found[name] = metric.compute().item()
     return found
+
+
+def _frechet_distance(space: FeatureNet | Path) -> Any:
+    """torchmetrics' distance in a feature net's space, or in Inception's of the weights' file."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    if isinstance(space, FeatureNet):
+        return FrechetInceptionDistance(feature=_OfBytes(space))
+    try:
+        return FrechetInceptionDistance(
+            feature=2048, feature_extractor_weights_path=str(space), antialias=False
+        )
+    except ModuleNotFoundError as error:
+        raise ValueError("FID needs torch-fidelity: pip install 'ral-env[fid]'") from error
+
+
+class _OfBytes(nn.Module):
+    """A feature net as torchmetrics wants it: of uint8 images."""
+
+    def __init__(self, net: FeatureNet):
+        super().__init__()
+        self.net = net
+        self.num_features = net.config.features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net.features(to_float(images))

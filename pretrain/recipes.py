@@ -1,14 +1,16 @@
-"""What is trained on what, and how long: the paper's tables and the small recipes, as data."""
+"""The recipes, as data: the paper's tables and the small ones that ship.
+
+Learning rates of pretraining are ours: the paper gives none.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from agents.training.discriminator import DiscriminatorTraining
 from agents.training.optimise import Training
+from pretrain.configs import Recipe, VQVAETraining
 from pretrain.data import TINTS
-from pretrain.vqvae import VQVAETraining
 from ral_env.nets import (
     FeatureNetConfig,
     MixtureConfig,
@@ -18,55 +20,9 @@ from ral_env.nets import (
 )
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """All that makes a bundle, but for the images of those that need a folder.
-
-    Args:
-        name: of the bundle.
-        source: ``faces``, ``tinted-faces``, ``digits``, or, of images that ``--data`` gives,
-            ``celeba``, ``lsun-bedroom`` or ``folder``: see :func:`pretrain.data.load`.
-        count: procedural images to draw (faces and tinted faces only).
-        vqvae, discriminator, features: sizes of the nets. No features, no Fréchet distance.
-        priors: sizes of each level's prior, top first.
-        *_training: how they learn; ``*_trainings`` one a level.
-        discriminator_input: ``image`` or ``codes``.
-        discriminator_steps, discriminator_batch: updates at most, canvases an update.
-        fakes: canvases that the discriminator tells from real ones.
-        oracles: sizes of the oracle's nets. If given, they learn the images' codes and the bundle's
-            real codes are their samples (paper section 5.2). A mixture learns from images whose
-            styles are known: those of ``tinted-faces``.
-        oracle_samples: how many, split 10 : 1 : 2 into train, validation and test.
-        feature_steps: updates of the feature net.
-        keep: train, validation and test codes that the bundle keeps, at most; none keeps all.
-        half: round weights to 16 bits as soon as they are trained, and store them so.
-    """
-
-    name: str
-    source: str
-    vqvae: VQVAEConfig
-    priors: tuple[PixelCNNConfig, ...]
-    prior_trainings: tuple[Training, ...]
-    count: int = 0
-    vqvae_training: VQVAETraining = field(default_factory=VQVAETraining)
-    discriminator: PatchGANConfig = field(default_factory=PatchGANConfig)
-    discriminator_input: str = "image"
-    discriminator_training: DiscriminatorTraining = field(default_factory=DiscriminatorTraining)
-    discriminator_steps: int = 2000
-    discriminator_batch: int = 128
-    fakes: int = 4096
-    features: FeatureNetConfig | None = None
-    feature_steps: int = 1500
-    oracles: tuple[PixelCNNConfig, ...] = ()
-    oracle_trainings: tuple[Training, ...] = ()
-    oracle_samples: int = 0
-    keep: tuple[int, int, int] | None = None
-    half: bool = False
-
-
 def _small_discriminator(channels: int = 16) -> dict[str, Any]:
-    """What sees the difference at this size: codebook vectors, a density ratio, a little
-    augmentation."""
+    """The discriminator's fields of a recipe for 32 pixels: one that is given codebook vectors,
+    estimates a density ratio and is augmented a little does tell real codes from fake ones."""
     return {
         "discriminator": PatchGANConfig(
             channels, hidden=32, layers=2, plain_layers=1, dropout=0.1, global_head=True
@@ -82,8 +38,10 @@ _SMALL_VQVAE = VQVAEConfig(32, hidden=48, residual=32, layers=2, num_codes=64, c
 
 
 def _map_of_4(image_size: int, hidden: int = 64) -> PatchGANConfig:
-    """The paper's discriminator at 128 pixels has 5 strided convolutions and a 4x4 map; at other
-    sizes as many as keep the map 4x4."""
+    """A discriminator of images with a 4x4 score map.
+
+    The paper's has 5 strided convolutions at 128 pixels; at other sizes, as many as keep the map.
+    """
     return PatchGANConfig(hidden=hidden, layers=(image_size // 4).bit_length() - 1)
 
 
@@ -98,15 +56,18 @@ def _level(
     dropout: float = 0.1,
     condition: int = 0,
 ) -> PixelCNNConfig:
-    """A prior in the order of the supplement's tables; ``condition``: layers of its stack over the
-    level above, which has half as many rows."""
+    """The prior of a level, in the order of the supplement's tables.
+
+    ``condition`` is the number of layers in the stack over the level above, which has half as many
+    rows and columns; 0 is a prior without such a level.
+    """
     above = (grid // 2, grid // 2) if condition else None
     return PixelCNNConfig((grid, grid), num_codes, hidden, hidden, layers, attention, 5, dropout,
                           output, condition, above)  # fmt: skip
 
 
 def _mle(batch: int, steps: int) -> Training:
-    # Learning rates of pretraining are ours: the paper gives none.
+    """How the paper's priors learn: its batch and steps."""
     return Training(steps=steps, batch=batch, learning_rate=3e-4)
 
 
@@ -148,8 +109,11 @@ def _stand_in(
     batch: int,
     steps: int,
 ) -> Recipe:
-    """Procedural faces in the shape of a paper's experiment, whose id runs on it until a bundle of
-    the named images is there. Small: it ships."""
+    """Procedural faces in the shape of one of the paper's experiments.
+
+    The experiment's id runs on this bundle until one of the named images is there. It is small,
+    because it ships.
+    """
     return Recipe(
         name=name,
         source="faces",
@@ -171,6 +135,7 @@ def _stand_in(
 
 
 def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> Training:
+    """How priors of shipped bundles learn: for minutes, and with an average of the weights."""
     return Training(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99)
 
 

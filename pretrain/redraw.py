@@ -2,122 +2,116 @@
 
     python -m pretrain.redraw --bundle_name oracle --seed 1 --out runs/oracle-seed1
 
-Tokeniser, oracle and feature net stay, so that results can be compared; the codes that the prior
-learns from, the prior and the discriminator are new. What was tuned on one can be reported on
-another.
+VQ-VAE, oracle and feature net stay, so that results can be compared; the codes that the prior
+learns, the prior and the discriminator are new. What was tuned on one can be reported on another.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from agents.training.fit import fit_prior
-from pretrain import discriminator
-from pretrain.recipes import RECIPES, Recipe
-from pretrain.run import split_samples
+from agents.training.fit import fit_priors
+from pretrain.codes import SplitCodes
+from pretrain.configs import Recipe
+from pretrain.discriminator import fit_recipe
+from pretrain.recipes import RECIPES
 from ral_env import bundle
-from ral_env.nets import PixelCNN, joint
+from ral_env.migrations import old_names
+from ral_env.nets import joint
+
+__getattr__ = old_names("pretrain.redraw")
 
 
-def redraw(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
+def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
     """Sample the oracle anew, train a prior and a discriminator on it, write the bundle ``out``.
 
     Args:
-        made: a bundle with an oracle.
-        recipe: that it was made by.
-        seed: of everything new.
+        made: A bundle with an oracle.
+        recipe: The recipe that it was made by.
+        seed: Seed of everything new.
+        out: Folder of the new bundle.
+
+    Returns:
+        The new bundle's path.
 
     Raises:
-        ValueError: if the bundle has no oracle.
+        ValueError: If the bundle has no oracle, or its nets cannot be saved.
     """
     if not made.oracles:
         raise ValueError(
             f"bundle {made.name!r} has no oracle, so nothing new can be drawn from it: "
-            "expected one of the oracle recipes"
+            "expected a bundle of one of the oracle recipes"
+        )
+    if not bundle.storable(made):
+        raise ValueError(
+            f"bundle {made.name!r} has nets without configs, from which no file can make them "
+            "again: expected a bundle that `ral pretrain` made"
         )
     # Not the seeds that `ral pretrain` samples with.
     generator = torch.Generator().manual_seed(1000 + seed)
-    grids = joint.draw(made.oracles, recipe.oracle_samples, generator)  # type: ignore[arg-type]
-    codes, splits = split_samples(grids)
-    train, validation, test = (codes[name] for name in bundle.SPLITS)
+    samples = joint.draw(made.oracles, recipe.oracle_samples, generator)
+    codes = SplitCodes.of_samples(samples, made.layout)
 
-    def stored(net: torch.nn.Module) -> torch.nn.Module:
+    def rounded(net: Any) -> Any:
         return net.half().float() if recipe.half else net
 
-    priors, curves = [], []
-    for level, (config, training) in enumerate(
-        zip(recipe.priors, recipe.prior_trainings, strict=True)
-    ):
-        torch.manual_seed(seed)
-        prior = PixelCNN(config)
-        above = (train[level - 1], validation[level - 1]) if level else None
-        curves.append(
-            fit_prior(
-                prior, train[level], validation[level], training,
-                conditions=above, seed=seed, label=f"prior_{level}",
-            )
-        )  # fmt: skip
-        priors.append(stored(prior))
-    judge, scale, found = discriminator.fit(
-        recipe.discriminator,
-        recipe.discriminator_input,
-        made.vqvae,
-        priors,
-        train,
-        validation,
-        recipe.discriminator_training,
-        fakes=recipe.fakes,
-        batch=recipe.discriminator_batch,
-        max_steps=recipe.discriminator_steps,
+    priors, curves = fit_priors(
+        recipe.priors,
+        codes.grids["train"],
+        codes.grids["validation"],
+        recipe.prior_trainings,
         seed=seed,
-        label="discriminator",
+        finish=rounded,
+        options=lambda level, coarser: {"label": f"prior_{level}"},
     )
-    oracle_test = joint.total_log_prob(made.oracles, test)
-    return bundle.save(
-        out,
-        vqvae=made.vqvae,
-        discriminator=stored(judge),  # type: ignore[arg-type]
+    discriminator, scale, figures = fit_recipe(
+        recipe, made.vqvae, priors, codes, seed=seed, label="discriminator"
+    )
+    nats = {
+        name: -joint.total_log_prob(nets, codes.grids["test"]).mean().item()
+        for name, nets in (("prior", priors), ("oracle", made.oracles))
+    }
+    redrawn = dataclasses.replace(
+        made,
+        discriminator=rounded(discriminator),
         discriminator_input=recipe.discriminator_input,
         reward_scale=scale,
-        priors=priors,
-        codes=made.layout.flatten([grid.numpy() for grid in grids]),
-        splits=splits,
-        dataset=made.dataset,
+        priors=tuple(priors),
+        flat_codes=codes.flat,
+        splits=codes.splits,
         recipe=dict(made.recipe) | {"redrawn_with_seed": seed},
-        metrics={
-            "priors": {
-                "test_nats": -joint.total_log_prob(priors, test).mean().item(),
-                "curves": curves,
-            },
-            "oracle": {"entropy": -oracle_test.mean().item()},
-            "discriminator": found,
-        },
-        oracles=made.oracles,
-        features=made.features,
-        half=recipe.half,
     )
+    metrics = {
+        "priors": {"test_nats": nats["prior"], "curves": curves},
+        "oracle": {"entropy": nats["oracle"]},
+        "discriminator": figures,
+    }
+    return bundle.save(out, redrawn, metrics=metrics, half=recipe.half)
 
 
 def command(seed: int, out: str, bundle_name: str = "oracle", threads: int = 1) -> None:
     """Make the same experiment with other data.
 
     Args:
-        seed: of what is new.
-        out: folder of the new bundle.
-        bundle_name: a bundle with an oracle, by name or path.
-        threads: of torch.
+        seed: Seed of everything new.
+        out: Folder of the new bundle.
+        bundle_name: Name or path of a bundle with an oracle.
+        threads: Number of torch's threads.
     """
     torch.set_num_threads(threads)
     made = bundle.load(bundle_name)
     name = made.recipe["name"]
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is unknown, expected one of {', '.join(RECIPES)}")
-    print(f"wrote {redraw(made, RECIPES[name], seed, Path(out))}")
+    print(f"wrote {redraw_oracle(made, RECIPES[name], seed, Path(out))}")
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the command; ``argv`` are its arguments, those of the process if None."""
     from jsonargparse import auto_cli
 
     auto_cli(command, args=argv, prog="pretrain.redraw", as_positional=False)

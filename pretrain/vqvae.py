@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,102 +12,118 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.training.optimise import Training, optimise
+from agents.training.files import Row
+from agents.training.optimise import optimise
 from agents.training.processes import Processes
-from pretrain.data import Pixels
+from pretrain.configs import VQVAETraining
+from pretrain.data import Images, Pixels
+from pretrain.pixels import chunks, shifted, to_bytes, to_float
+from pretrain.stages import SHOWN, Run, sheet
 from ral_env.nets import VQVAE, VQVAEConfig
 
 VALIDATION_BYTES = 2**28
 
 
-@dataclass(frozen=True)
-class VQVAETraining(Training):
-    """How a VQ-VAE learns, beside what every training has.
-
-    Args:
-        beta: weight of the commitment loss; the paper's is 0.25.
-        codebook_decay: of the moving averages that make the codebook.
-        revive_below: a code whose moving count falls below this is replaced by an input vector.
-        shift: augmentation: move each image by up to this many pixels, edges repeated.
-    """
-
-    steps: int = 3000
-    final_rate: float = 0.0
-    beta: float = 0.25
-    codebook_decay: float = 0.99
-    revive_below: int = 2
-    shift: int = 0
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 pixels to floats in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def shifted(images: Tensor, shift: int, generator: torch.Generator | None = None) -> Tensor:
-    """Move each image by up to ``shift`` pixels in both directions; edge pixels are repeated."""
-    if not shift:
-        return images
-    size = images.shape[-1]
-    padded = F.pad(images.float(), (shift,) * 4, mode="replicate")
-    offsets = torch.randint(0, 2 * shift + 1, (len(images), 2), generator=generator).tolist()
-    return torch.stack(
-        [p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, offsets, strict=True)]
-    )
-
-
-def chunk(images: Pixels) -> int:
-    """Images that a pass without gradient takes at a time: 512 of 32 pixels."""
-    return max(8, 2**19 // images[:1].shape[-1] ** 2)
-
-
-def chunks(images: Pixels) -> Iterator[Tensor]:
-    """All images in order, uint8 (n, 3, S, S), as many at a time as :func:`chunk` says."""
-    size = chunk(images)
-    for first in range(0, len(images), size):
-        yield images[first : first + size]
-
-
-@torch.no_grad()
-def encode(vqvae: VQVAE, images: Tensor) -> Tensor:
-    """A batch of uint8 images (n, 3, S, S) to flat int64 codes (n, length), top first."""
-    grids = vqvae.encode(to_float(images.to(vqvae.codebooks.device)))
-    return torch.cat([grid.flatten(1) for grid in grids], 1)
-
-
-def extract(vqvae: VQVAE, images: Pixels) -> np.ndarray:
-    """Flat int64 codes (N, length) of all images, in memory; :mod:`pretrain.codes` writes them to
-    a file."""
-    vqvae.eval()
-    return torch.cat([encode(vqvae, part) for part in chunks(images)]).cpu().numpy()
-
-
-def usage(codes: np.ndarray, config: VQVAEConfig) -> dict[str, float]:
-    """How well flat codes (N, length) use the codebooks.
+def train_vqvae(run: Run, images: Images) -> tuple[VQVAE, dict[str, Any]]:
+    """The stage: train the recipe's VQ-VAE, and warn if a codebook has collapsed.
 
     Returns:
-        ``perplexity`` (exp of the entropy of code frequencies) and ``used``; for finer levels of a
-        hierarchy ``perplexity_1``, ``used_1``, and so on.
+        The net, and the figures ``reconstruction`` (see :func:`fit`) and ``vqvae_curve`` (rows).
     """
-    found: dict[str, float] = {}
-    first = 0
-    for level, (height, width) in enumerate(config.grids):
-        part = codes[:, first : first + height * width]
-        first += height * width
-        counts = np.zeros(config.num_codes, np.int64)
-        for row in range(0, len(part), 2**14):  # they may be on disk, and many
-            counts += np.bincount(part[row : row + 2**14].ravel(), minlength=config.num_codes)
-        share = counts / part.size
-        nonzero = share[share > 0]
-        suffix = f"_{level}" if level else ""
-        found[f"perplexity{suffix}"] = float(np.exp(-(nonzero * np.log(nonzero)).sum()))
-        found[f"used{suffix}"] = len(nonzero)
-    return found
+    recipe = run.recipe
+    shown = images.part("validation")[:SHOWN]
+
+    @torch.no_grad()
+    def draw(net: VQVAE) -> Tensor:
+        """A row of images, and below it their reconstructions."""
+        x = to_float(shown.to(net.codebooks.device))
+        return sheet(shown, to_bytes(net.decode(net.encode(x))).cpu())
+
+    net, rows = fit(
+        recipe.vqvae,
+        images.part("train"),
+        images.part("validation"),
+        recipe.vqvae_training,
+        run.seed,
+        **run.optimiser_options("vqvae", draw),
+    )
+    best = min(rows, key=lambda row: row["reconstruction"])
+    warn_of_collapse(best, recipe.vqvae)
+    metrics = {"reconstruction": best["reconstruction"], "vqvae_curve": rows}
+    return run.rounded(net), metrics
+
+
+def warn_of_collapse(usage: Row, config: VQVAEConfig) -> None:
+    """Warn of levels whose codebook's perplexity is below an eighth of its codes."""
+    for level in range(config.levels):
+        perplexity = usage[f"perplexity_{level}" if level else "perplexity"]
+        if perplexity < config.num_codes / 8:
+            warnings.warn(
+                f"the codebook of level {level} has collapsed: its perplexity is "
+                f"{perplexity:.1f} of {config.num_codes} codes. Try fewer codes, a larger "
+                "batch, a smaller codebook_decay, revive_below=2 or more, or more images",
+                stacklevel=3,
+            )
+
+
+def fit(
+    config: VQVAEConfig,
+    images: Pixels,
+    validation: Pixels,
+    training: VQVAETraining,
+    seed: int = 0,
+    **options: Any,
+) -> tuple[VQVAE, list[Row]]:
+    """Train a VQ-VAE on uint8 images (N, 3, S, S).
+
+    Args:
+        config: Sizes of the net.
+        images: Training images, read a batch at a time, ahead by ``training.workers`` processes.
+        validation: Validation images. The first of them, up to 256 MB, are held in memory and used
+            at each validation: 87,381 of 32 pixels, 1,365 of 256.
+        training: How it learns.
+        seed: Seed of the weights, the codebooks, the order of images and augmentation.
+        options: ``log``, ``label``, ``checkpoint`` and ``device`` of
+            :func:`agents.training.optimise.optimise`.
+
+    Returns:
+        The net, and rows of ``step``, ``seconds``, ``train_reconstruction``, ``train_commitment``,
+        ``reconstruction`` (mean squared error on the validation images, pixels in [-1, 1]), and
+        the figures of :func:`usage` for their codes.
+    """
+    held_out = validation[: VALIDATION_BYTES // validation[:1].nbytes]
+    # A codebook looks once, when it is built, whether there are processes to share averages with.
+    Processes(options.get("device", "cpu"))
+    torch.manual_seed(seed)
+    vqvae = VQVAE(config)
+    quantisers = codebooks(config, training)
+
+    def validate(net: Any) -> Row:
+        vectors = [quantiser.codebook.detach() for quantiser in quantisers]
+        net.codebooks.copy_(torch.stack(vectors))
+        error = reconstruction_error(net, held_out)
+        return {"reconstruction": error, **usage(extract(net, held_out), config)}
+
+    rows = optimise(
+        vqvae,
+        partial(losses, vqvae, quantisers, training.shift),
+        lambda index: images[index],
+        len(images),
+        validate,
+        training,
+        seed=seed,
+        also=quantisers,
+        **options,
+    )
+    return vqvae, rows
 
 
 def codebooks(config: VQVAEConfig, training: VQVAETraining) -> list[Any]:
-    """What learns the codebooks, one a level: the library keeps the moving averages, k-means start
-    and dead-code revival; our net keeps just the codebooks that come out."""
+    """The modules that learn the codebooks, one per level.
+
+    The library has the moving averages, the k-means start and the revival of dead codes; our net
+    takes over just the codebooks that come out.
+    """
     from vector_quantize_pytorch import VectorQuantize
 
     return [
@@ -126,7 +142,7 @@ def codebooks(config: VQVAEConfig, training: VQVAETraining) -> list[Any]:
 
 
 def losses(vqvae: VQVAE, quantisers: Sequence[Any], shift: int, batch: Tensor) -> dict[str, Tensor]:
-    """``reconstruction`` and ``commitment`` of uint8 images (n, 3, S, S)."""
+    """``reconstruction`` and ``commitment`` losses of uint8 images (n, 3, S, S)."""
     images = to_float(shifted(batch, shift))
     commitments = []
 
@@ -140,54 +156,6 @@ def losses(vqvae: VQVAE, quantisers: Sequence[Any], shift: int, batch: Tensor) -
     return {"reconstruction": F.mse_loss(decoded, images), "commitment": commitment}
 
 
-def fit(
-    config: VQVAEConfig,
-    images: Pixels,
-    validation: Pixels,
-    training: VQVAETraining,
-    seed: int = 0,
-    **options: Any,
-) -> tuple[VQVAE, list[dict[str, float]]]:
-    """Train a VQ-VAE on uint8 images (N, 3, S, S).
-
-    Args:
-        images: read a batch at a time; ``training.workers`` processes do it ahead.
-        validation: the first of these, up to 256 MB, are kept in memory and looked at each time:
-            87,381 of 32 pixels, 1,365 of 256.
-        options: ``log``, ``checkpoint``, ``device``: see :func:`agents.training.optimise.optimise`.
-
-    Returns:
-        The net, and rows of ``step``, ``seconds``, ``train_reconstruction``, ``train_commitment``,
-        ``reconstruction`` (mean squared error on the validation images, pixels in [-1, 1]), and
-        what :func:`usage` says of their codes.
-    """
-    held = validation[: VALIDATION_BYTES // validation[:1].nbytes]
-    # It looks once, when it is built, whether there are processes to share its averages with.
-    Processes(options.get("device", "cpu"))
-    torch.manual_seed(seed)
-    vqvae = VQVAE(config)
-    quantisers = codebooks(config, training)
-
-    def validate(net: Any) -> dict[str, float]:
-        books = [quantiser.codebook.detach() for quantiser in quantisers]
-        net.codebooks.copy_(torch.stack(books))
-        error = reconstruction_error(net, held)
-        return {"reconstruction": error, **usage(extract(net, held), config)}
-
-    rows = optimise(
-        vqvae,
-        partial(losses, vqvae, quantisers, training.shift),
-        lambda index: images[index],
-        len(images),
-        validate,
-        training,
-        seed=seed,
-        also=quantisers,
-        **options,
-    )
-    return vqvae, rows
-
-
 @torch.no_grad()
 def reconstruction_error(vqvae: VQVAE, images: Pixels) -> float:
     """Mean squared error of U(E(x)) over uint8 images, pixels in [-1, 1]."""
@@ -197,3 +165,43 @@ def reconstruction_error(vqvae: VQVAE, images: Pixels) -> float:
         x = to_float(part.to(vqvae.codebooks.device))
         total += F.mse_loss(vqvae.decode(vqvae.encode(x)), x).item() * len(part)
     return total / len(images)
+
+
+@torch.no_grad()
+def encode(vqvae: VQVAE, images: Tensor) -> Tensor:
+    """A batch of uint8 images (n, 3, S, S) to flat int64 codes (n, length), coarsest level
+    first."""
+    grids = vqvae.encode(to_float(images.to(vqvae.codebooks.device)))
+    return torch.cat([grid.flatten(1) for grid in grids], 1)
+
+
+def extract(vqvae: VQVAE, images: Pixels) -> np.ndarray:
+    """Flat int64 codes (N, length) of all images, in memory.
+
+    :mod:`pretrain.codes` writes those of a whole data set to a file.
+    """
+    vqvae.eval()
+    return torch.cat([encode(vqvae, part) for part in chunks(images)]).cpu().numpy()
+
+
+def usage(codes: np.ndarray, config: VQVAEConfig) -> Row:
+    """How well flat codes (N, length) use the codebooks.
+
+    Returns:
+        ``perplexity`` (exp of the entropy of code frequencies) and ``used`` (number of codes that
+        occur); for finer levels of a hierarchy ``perplexity_1``, ``used_1``, and so on.
+    """
+    figures: Row = {}
+    first = 0
+    for level, (height, width) in enumerate(config.grids):
+        part = codes[:, first : first + height * width]
+        first += height * width
+        counts = np.zeros(config.num_codes, np.int64)
+        for row in range(0, len(part), 2**14):  # they may be on disk, and many
+            counts += np.bincount(part[row : row + 2**14].ravel(), minlength=config.num_codes)
+        frequencies = counts / part.size
+        nonzero = frequencies[frequencies > 0]
+        suffix = f"_{level}" if level else ""
+        figures[f"perplexity{suffix}"] = float(np.exp(-(nonzero * np.log(nonzero)).sum()))
+        figures[f"used{suffix}"] = len(nonzero)
+    return figures

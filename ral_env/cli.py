@@ -21,7 +21,7 @@ from ral_env.tasks import TASKS, Task
 COMMANDS = {
     "envs": ("ral_env.cli:envs", "list the environments, and the bundle that each runs on"),
     "demo": ("benchmarks.demo:main", "fine-tune a shipped prior and print what it gained"),
-    "pretrain": ("pretrain.run:main", "images in, a bundle out: VQ-VAE, codes, prior"),
+    "pretrain": ("pretrain.__main__:main", "images in, a bundle out: VQ-VAE, codes, prior"),
     "complete": ("ral_env.complete:main", "keep an image's upper rows, let a prior write the rest"),
     "sample": ("ral_env.sample:main", "sample images: a picture, and their codes"),
     "view": ("ral_env.film:view", "watch a prior paint images, in a window"),

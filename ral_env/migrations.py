@@ -7,6 +7,7 @@ or commands may name adds a line here. Old ones are read for as long as the line
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import importlib.abc
@@ -46,6 +47,7 @@ NAMES = {
     "ral_env.bundle.custom.OwnBundle": "ral_env.bundle.Bundle",
     "ral_env.bundle.custom.SlowPrior": "ral_env.nets.UncachedPrior",
     "benchmarks.demo.Generator": "agents.evaluation.evaluator.TemperedPrior",
+    "pretrain.redraw.redraw": "pretrain.redraw.redraw_oracle",
 }
 
 # Fields, by what holds them: options of its command, its config.json, the settings in its
@@ -65,6 +67,9 @@ FIELDS: dict[str, dict[str, str]] = {
     "recipe": {},
     "sample": {"way": "backend"},
 }
+
+# A pretraining's config.json holds its recipe.
+FIELDS["pretrain"] = {f"recipe.{old}": f"recipe.{new}" for old, new in FIELDS["recipe"].items()}
 
 # Columns of CSV files and keys of JSON results.
 COLUMNS: dict[str, str] = {
@@ -95,15 +100,19 @@ def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
         kind: whose fields, a key of :data:`FIELDS`.
         where: what they come from, for the warning.
     """
-    found = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
+    found = copy.deepcopy(dict(values))
     for old, new in FIELDS[kind].items():
-        *path, name = old.split(".")
-        holder: Any = found
-        for step in path:
-            holder = holder.get(step) if isinstance(holder, Mapping) else None
-        if isinstance(holder, dict) and name in holder:
-            holder[new.rpartition(".")[2]] = holder.pop(name)
-            _warn(old, new, where)
+        *steps, name = old.split(".")
+        holders: list[Any] = [found]
+        for step in steps:
+            inner = [held[step] for held in holders if isinstance(held, dict) and step in held]
+            holders = [
+                one for many in inner for one in (many if isinstance(many, list) else [many])
+            ]
+        for holder in holders:
+            if isinstance(holder, dict) and name in holder:
+                holder[new.rpartition(".")[2]] = holder.pop(name)
+                _warn(old, new, where)
     return found
 
 
@@ -118,6 +127,24 @@ def columns(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name in COLUMNS:
             _warn(name, COLUMNS[name], where)
     return {COLUMNS.get(name, name): cell for name, cell in row.items()}
+
+
+def path(path: str, kind: str, where: str) -> str:
+    """A dotted path to a field under the names of today; numbers in it are places in a list.
+
+    Args:
+        kind: whose field, a key of :data:`FIELDS`.
+        where: what it comes from, for the warning.
+    """
+    steps = path.split(".")
+    names = [i for i, step in enumerate(steps) if not step.isdigit()]
+    new = FIELDS[kind].get(".".join(steps[i] for i in names))
+    if new is None:
+        return path
+    _warn(path, new, where)
+    for i, step in zip(names, new.split("."), strict=True):
+        steps[i] = step
+    return ".".join(steps)
 
 
 def options(arguments: Sequence[str], kind: str) -> list[str]:

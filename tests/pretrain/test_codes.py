@@ -1,4 +1,4 @@
-"""Codes on disk: a row an image, whatever was cut, shared out, or too large for the memory."""
+"""Codes on disk: a row per image, whatever was cut, shared out, or too large for the memory."""
 
 import hashlib
 import json
@@ -20,6 +20,7 @@ from conftest import tiny_parts
 from pretrain import codes, vqvae
 from pretrain.codes import Grids, extract
 from pretrain.data import ImageSet
+from pretrain.pixels import to_float
 from ral_env import bundle
 from ral_env.layout import CodeLayout
 from ral_env.nets import VQVAE, VQVAEConfig
@@ -65,7 +66,7 @@ def net(seed: int = 0, config: VQVAEConfig = CONFIG) -> VQVAE:
         return vectors
 
     with torch.no_grad():
-        vq.quantise(vqvae.to_float(Noise(40, config.image_size)[1:]), nearest)
+        vq.quantise(to_float(Noise(40, config.image_size)[1:]), nearest)
         vq.codebooks.copy_(torch.stack(said))
     return vq
 
@@ -87,7 +88,7 @@ def test_the_file_holds_each_images_codes(num_codes, dtype, tmp_path):
     assert isinstance(found, np.memmap) and not found.flags.writeable
     assert found.shape == (23, 16 + 64) and found.dtype == dtype
     for size, least in ((5, 1.0), (1, 0.98)):  # a near tie may fall otherwise in another batch
-        batches = [vq.encode(vqvae.to_float(part)) for part in images[:].split(size)]
+        batches = [vq.encode(to_float(part)) for part in images[:].split(size)]
         expected = torch.cat([torch.cat([g.flatten(1) for g in grids], 1) for grids in batches])
         assert (found == expected.numpy()).mean() >= least
     assert len(np.unique(found, axis=0)) == 23 and len(np.unique(found)) > num_codes // 4
@@ -276,7 +277,7 @@ def test_a_bundle_takes_codes_from_disk(tmp_path):
     np.save(tmp_path / "flat.npy", flat)
     mapped = np.load(tmp_path / "flat.npy", mmap_mode="r")
     made = [
-        bundle.save(tmp_path / name, **(parts | {"codes": given}))
+        bundle.save(tmp_path / name, **{**parts, "codes": given})
         for name, given in (("array", flat.astype(np.int64)), ("map", mapped))
     ]
     assert (made[0] / "codes.npy").read_bytes() == (made[1] / "codes.npy").read_bytes()
@@ -285,7 +286,7 @@ def test_a_bundle_takes_codes_from_disk(tmp_path):
         broken = flat.copy()
         broken[row, 5] = 16
         with pytest.raises(ValueError, match="codes run from 0 to 16, expected 0 to 15"):
-            bundle.save(tmp_path / "broken", **(parts | {"codes": broken}))
+            bundle.save(tmp_path / "broken", **{**parts, "codes": broken})
         file = made[1] / "codes.npy"
         np.save(file, broken)
         manifest = json.loads((made[1] / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""What pretraining costs: the count of kept bytes by hand, and a row for every net."""
+"""What pretraining costs: the count of saved bytes by hand, and a row for every net."""
 
 import pytest
 import torch
@@ -12,18 +12,18 @@ from ral_env.nets.cache import Cache
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_kept_bytes_by_hand(device):
-    """A linear layer keeps its input, a sigmoid its output; weights are not counted."""
+def test_saved_bytes_by_hand(device):
+    """A linear layer saves its input, a sigmoid its output; weights are not counted."""
     with torch.device(device):
         net = nn.Sequential(nn.Linear(10, 20), nn.Sigmoid(), nn.Linear(20, 5))
         x = torch.zeros(7, 10)
-    assert costs.kept_bytes(net, lambda: net(x).sum()) == 4 * (7 * 10 + 7 * 20)
+    assert costs.saved_bytes(net, lambda: net(x).sum()) == 4 * (7 * 10 + 7 * 20)
 
 
-def test_a_net_that_is_not_there_keeps_what_a_real_one_does():
+def test_a_net_without_contents_saves_as_much_as_a_real_one():
     recipe = RECIPES["faces64"]
     real, meta = (
-        {name: costs.kept_bytes(net, loss) for name, net, loss, _ in costs.stages(recipe, device)}
+        {name: costs.saved_bytes(net, loss) for name, net, loss, _ in costs.stages(recipe, device)}
         for device in ("cpu", "meta")
     )
     assert real.keys() == {"vqvae", "prior_0"}
@@ -50,25 +50,28 @@ def test_every_net_of_every_recipe_has_a_row(capsys):
         assert sum(recipe.name in line for line in out.splitlines()) >= 2, recipe.name
 
 
-def test_steps_are_timed_and_learn(monkeypatch):
+def test_steps_are_timed_and_learn():
     """The timed step is a training step: it moves the weights."""
-    seen = []
+    steps = []
 
-    def once(step, device, repeats=5):
-        seen.append(step)
+    def run_once(step, device):
+        steps.append(step)
         step()
         return 1.0
 
-    monkeypatch.setattr(costs, "seconds_of", once)
-    monkeypatch.setattr(costs, "loading", lambda recipe: {})
-    monkeypatch.setattr(torch, "compile", lambda loss: loss)
-    rows = costs.speed(RECIPES["digits"], "cpu", compile=True)
-    assert [row["what"] for row in rows[:-1]] == [
-        f"{net}, {way}" for net in ("vqvae", "prior_0")
-        for way in ("float32", "channels_last", "bfloat16", "compiled")
-    ]  # fmt: skip
-    optimizer = seen[-1].args[0]
-    assert all(state["step"] == 4 for state in optimizer.state.values())
+    wrapped = costs.Variant(wrap=lambda loss: lambda: loss())
+    variants = {**costs.VARIANTS, "wrapped": wrapped}
+    rows = costs.speed(RECIPES["digits"], "cpu", variants, timer=run_once)
+    assert [row["what"] for row in rows] == [
+        f"{net}, {name}" for net in ("vqvae", "prior_0") for name in variants
+    ]
+    optimizer = steps[-1].args[0]
+    assert all(state["step"] == len(variants) for state in optimizer.state.values())
+
+
+def test_images_are_loaded_and_timed():
+    row = costs.loading(RECIPES["digits"], count=20)
+    assert row["what"] == "loading" and row["a second"].endswith(" images")
 
 
 def test_an_unknown_recipe_is_refused(capsys):

@@ -1,0 +1,118 @@
+"""What a recipe says: the sizes of all nets, and how each of them learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agents.training.discriminator import DiscriminatorTraining
+from agents.training.optimise import Training
+from ral_env.nets import FeatureNetConfig, PatchGANConfig, PixelCNNConfig, VQVAEConfig
+from ral_env.ranges import check_ranges
+
+
+@dataclass(frozen=True)
+class VQVAETraining(Training):
+    """How a VQ-VAE learns, beside what every training has.
+
+    Args:
+        beta: Weight of the commitment loss. The paper's is 0.25.
+        codebook_decay: Decay of the moving averages that make up the codebook.
+        revive_below: Count below which a code is replaced by an input vector: the moving average of
+            how many vectors an update gives the code. 0 never replaces a code.
+        shift: Largest number of pixels by which augmentation moves an image, its edges repeated.
+    """
+
+    steps: int = 3000
+    final_rate: float = 0.0
+    beta: float = 0.25
+    codebook_decay: float = 0.99
+    revive_below: int = 2
+    shift: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(
+            self,
+            beta="[0, inf)",
+            codebook_decay="[0, 1)",
+            revive_below="[0, inf)",
+            shift="[0, inf)",
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a bundle, except the images of recipes that need a folder.
+
+    Args:
+        name: Name of the recipe and of its bundle.
+        source: Where images come from: ``faces``, ``tinted-faces`` or ``digits``, which need no
+            files, or ``celeba``, ``lsun-bedroom`` or ``folder``, whose files ``--data`` gives.
+        vqvae: Sizes of the VQ-VAE.
+        priors: Sizes of the priors, one per level, coarsest first.
+        prior_trainings: How the priors learn, one per level.
+        count: Number of procedural faces to draw, 0 for 24,000. Of a folder or a published data
+            set, the largest number of (training) images to use, 0 for all.
+        vqvae_training: How the VQ-VAE learns.
+        discriminator: Sizes of the discriminator.
+        discriminator_input: What the discriminator is given: decoded images (``image``) or the
+            codebook vectors of the codes (``codes``).
+        discriminator_training: How the discriminator learns.
+        discriminator_steps: Largest number of updates of the discriminator. It stops earlier when
+            its AUC on held-out codes no longer rises.
+        discriminator_batch: Number of real canvases, and of fake ones, per discriminator update.
+        fakes: Number of canvases to sample from the priors, which the discriminator learns to tell
+            from real ones; an eighth of them is held out.
+        features: Sizes of the feature net in which Fréchet distances are taken. None leaves the
+            bundle without such distances.
+        feature_steps: Number of updates of the feature net.
+        oracles: Sizes of the oracle's nets, one per level. If there are any, they learn the codes
+            of the images, and their samples are the real codes of the bundle (paper section 5.2).
+            A mixture needs images whose styles are known: those of ``tinted-faces``.
+        oracle_trainings: How the oracle's nets learn, one per level.
+        oracle_samples: Number of canvases to sample from the oracle, split 10 : 1 : 2 into train,
+            validation and test.
+        keep: Largest numbers of train, validation and test codes that the bundle holds. None means
+            all.
+        half: Whether weights are rounded to 16 bits as soon as they are trained, and stored so.
+    """
+
+    name: str
+    source: str
+    vqvae: VQVAEConfig
+    priors: tuple[PixelCNNConfig, ...]
+    prior_trainings: tuple[Training, ...]
+    count: int = 0
+    vqvae_training: VQVAETraining = field(default_factory=VQVAETraining)
+    discriminator: PatchGANConfig = field(default_factory=PatchGANConfig)
+    discriminator_input: Literal["image", "codes"] = "image"
+    discriminator_training: DiscriminatorTraining = field(default_factory=DiscriminatorTraining)
+    discriminator_steps: int = 2000
+    discriminator_batch: int = 128
+    fakes: int = 4096
+    features: FeatureNetConfig | None = None
+    feature_steps: int = 1500
+    oracles: tuple[PixelCNNConfig, ...] = ()
+    oracle_trainings: tuple[Training, ...] = ()
+    oracle_samples: int = 0
+    keep: tuple[int, int, int] | None = None
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            count="[0, inf)",
+            discriminator_steps="[1, inf)",
+            discriminator_batch="[1, inf)",
+            fakes="[8, inf)",  # an eighth is held out
+            feature_steps="[1, inf)",
+            oracle_samples="[13, inf)" if self.oracles else "[0, inf)",  # split 10 : 1 : 2
+            keep="[1, inf)",
+        )
+        for nets, trainings in (("priors", "prior_trainings"), ("oracles", "oracle_trainings")):
+            found, expected = len(getattr(self, trainings)), len(getattr(self, nets))
+            if found != expected:
+                raise ValueError(
+                    f"{found} {trainings}, expected {expected}: one for each of {nets}"
+                )

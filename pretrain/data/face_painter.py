@@ -1,0 +1,280 @@
+"""The face painter: cartoon faces that are drawn from parameters, plain or in one tint each."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+
+STYLES = ("bald", "short", "fringe", "long", "mohawk", "afro")
+TINTS = 8  # hues, evenly around the circle
+# What a feature net learns to tell; all in [-1, 1].
+FACE_ATTRIBUTES = (
+    "turn", "tilt", "x", "y", "scale", "skin", "hair_red", "hair_green", "hair_blue",
+    "eye_red", "eye_green", "eye_blue", "openness", "spacing", "smile", "mouth_open",
+    "background_red", "background_green", "background_blue", "shirt_red", "shirt_green",
+    "shirt_blue", "light", "glasses", "beard", "hat", *(f"style_{s}" for s in STYLES),
+)  # fmt: skip
+
+# RGB, 0 to 255.
+_SKIN = np.array([[255, 224, 196], [241, 194, 155], [214, 160, 115], [165, 110, 72], [98, 62, 42]])
+_HAIR = np.array([[38, 28, 24], [92, 58, 34], [222, 184, 92], [178, 74, 36], [190, 190, 196],
+                  [92, 70, 170], [32, 132, 120]])  # fmt: skip
+_EYES = np.array([[70, 130, 210], [60, 150, 90], [110, 70, 40], [40, 40, 46]])
+_WHITE, _PUPIL, _FRAME = (250, 250, 250), (15, 15, 20), (30, 30, 36)
+_LIPS, _THROAT, _BOBBLE = (176, 52, 62), (90, 20, 30), (245, 245, 245)
+# YIQ: the weights of red, green and blue in Y, and of I and Q in red, green and blue.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_CHROMA = np.array([[0.956, -0.272, -1.106], [0.619, -0.647, 1.703]], np.float32)
+
+People = dict[str, np.ndarray]  # parameters by name, of n faces: (n,), or (n, 3) of a colour
+
+
+def faces(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Cartoon faces, drawn from parameters. Face i depends on (seed, i) alone.
+
+    Things that stand far apart agree: both eyes' colour, hair on both sides of the face and the
+    brows, skin of head, ears and neck, hat and shirt, and the side that the light comes from.
+
+    Args:
+        count: Number of faces.
+        size: Height and width in pixels.
+        seed: Seed of the parameters.
+
+    Returns:
+        uint8 images (count, 3, size, size), and float32 attributes (count, A) in [-1, 1], in the
+        order of :data:`FACE_ATTRIBUTES`.
+    """
+    images = np.empty((count, 3, size, size), np.uint8)
+    attributes = np.empty((count, len(FACE_ATTRIBUTES)), np.float32)
+    together = max(1, 512 * 32**2 // size**2)  # as many as fit the processor's cache
+    for first in range(0, count, together):
+        index = range(first, min(first + together, count))
+        drawn = [draw_person(np.random.default_rng([seed, i])) for i in index]
+        people = {key: np.array([p[key] for p in drawn]) for key in drawn[0]}
+        images[index.start : index.stop] = paint(people, size)
+        attributes[index.start : index.stop] = _attributes(people)
+    return images, attributes
+
+
+def tinted_faces(
+    count: int, size: int = 32, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cartoon faces in one of 8 tints each: the whole picture has one hue.
+
+    The hue is that of everything but black and white, so a picture that changes it midway is wrong,
+    and looks it. It says nothing of the face: no tint is harder than another.
+
+    Args:
+        count: Number of faces.
+        size: Height and width in pixels.
+        seed: Seed of the faces; the tints follow one another.
+
+    Returns:
+        uint8 images (count, 3, size, size); float32 attributes (count, A + 2) in [-1, 1], those of
+        :func:`faces` and the cosine and sine of the hue; int64 tints (count,) from 0 to 7.
+    """
+    images, attributes = faces(count, size, seed)
+    tints = np.arange(count) % TINTS  # face i depends on (seed, i) alone
+    hues = 2 * np.pi * tints / TINTS
+    circle = np.stack([np.cos(hues), np.sin(hues)], 1).astype(np.float32)
+    for first in range(0, count, 2048):
+        part = slice(first, first + 2048)
+        images[part] = _tinted(images[part], circle[part])
+    return images, np.concatenate([attributes, circle], 1), tints
+
+
+def _tinted(images: np.ndarray, hue: np.ndarray) -> np.ndarray:
+    """Each image's brightness in one hue (n, 2), a direction in the I-Q plane of YIQ."""
+    luma = np.tensordot(images / np.float32(255), _LUMA, (1, 0))  # (n, S, S)
+    chroma = 1.2 * luma * (1 - luma)
+    offsets = (hue @ _CHROMA)[:, :, None, None]  # of red, green and blue
+    tinted = luma[:, None] + chroma[:, None] * offsets
+    return (tinted.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def draw_person(rng: np.random.Generator) -> dict:
+    """Parameters of one face, drawn in a fixed order: numbers, and colours as arrays (3,)."""
+    tone = rng.uniform(0, 4)
+    low = min(int(tone), 3)
+    hue, background = rng.uniform(0, 1), rng.uniform(0, 1)
+    style = int(rng.choice(6, p=[0.08, 0.24, 0.2, 0.26, 0.08, 0.14]))
+    return {
+        "turn": rng.uniform(-1, 1), "tilt": rng.uniform(-1, 1),
+        "x": rng.uniform(-1, 1), "y": rng.uniform(-1, 1), "scale": rng.uniform(-1, 1),
+        "skin": tone / 2 - 1,
+        "skin_rgb": _SKIN[low] + (tone - low) * (_SKIN[low + 1] - _SKIN[low]),
+        "hair_rgb": np.clip(_HAIR[rng.integers(len(_HAIR))] + rng.normal(0, 6, 3), 0, 255),
+        "eye_rgb": _EYES[rng.integers(len(_EYES))],
+        "shirt_rgb": np.array(colorsys.hsv_to_rgb(hue, 0.65, 0.85)) * 255,
+        "background_rgb": np.array(colorsys.hsv_to_rgb(background, 0.35, 0.92)) * 255,
+        "openness": rng.uniform(-1, 1), "spacing": rng.uniform(-1, 1),
+        "smile": rng.uniform(-1, 1), "mouth_open": max(0.0, rng.uniform(-1, 1)),
+        "light": rng.uniform(-1, 1), "style": style,
+        "glasses": rng.random() < 0.25, "beard": rng.random() < 0.22,
+        # 0 is no hat, 1 a cap, 2 a beanie.
+        "hat": int(rng.choice(3, p=[0.74, 0.14, 0.12])),
+    }  # fmt: skip
+
+
+def _attributes(p: People) -> np.ndarray:
+    colours = {
+        f"{part}_{name}": p[f"{part}_rgb"][:, i] / 127.5 - 1
+        for part in ("hair", "eye", "background", "shirt")
+        for i, name in enumerate(("red", "green", "blue"))
+    }
+    styles = {f"style_{s}": 2.0 * (p["style"] == i) - 1 for i, s in enumerate(STYLES)}
+    known = p | colours | styles
+    known |= {key: 2.0 * (p[key] > 0) - 1 for key in ("glasses", "beard", "hat")}
+    return np.stack([known[name] for name in FACE_ATTRIBUTES], 1).astype(np.float32)
+
+
+def paint(people: People, size: int) -> np.ndarray:
+    """Parameters of n faces to uint8 (n, 3, size, size): soft-edged shapes, back to front."""
+    n = len(people["turn"])
+    p = {k: v.reshape(n, 1, 1) if v.ndim == 1 else v.astype(np.float32) for k, v in people.items()}
+    p = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in p.items()}
+    canvas = _Canvas(p, size)
+    _paint_behind_the_head(canvas, p)
+    _paint_head(canvas, p)
+    _paint_hair(canvas, p)
+    _paint_eyes(canvas, p)
+    _paint_nose_and_mouth(canvas, p)
+    _paint_glasses(canvas, p)
+    _paint_hat(canvas, p)
+    # Light from one side, over everything.
+    lit = np.clip(canvas.pixels * (1 + 0.22 * (p["light"] * canvas.x)[:, None]), 0, 255)
+    return np.round(lit).astype(np.uint8)
+
+
+class _Canvas:
+    """n pictures and the coordinates of their pixels; coordinates run from -1 to 1, y downwards.
+
+    Attributes:
+        pixels: float32 (n, 3, size, size), 0 to 255: the background at first.
+        x, y: Coordinates in the head's system, which moves, tilts and grows with it.
+        body_x, body_y: Coordinates of the body, which does not tilt.
+        turn: How far a turned head moves its features sideways.
+        apart: Distance of the eyes from the middle.
+    """
+
+    def __init__(self, p: People, size: int):
+        n = len(p["turn"])
+        axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+        column, row = axis[None, None, :], axis[None, :, None]
+        angle, zoom = 0.16 * p["tilt"], 1 + 0.1 * p["scale"]
+        cx, cy = 0.1 * p["x"], 0.04 + 0.07 * p["y"]
+        dx, dy = (column - cx) / zoom, (row - cy) / zoom
+        self.x = np.cos(angle) * dx + np.sin(angle) * dy
+        self.y = -np.sin(angle) * dx + np.cos(angle) * dy
+        self.body_x, self.body_y = column - cx, row
+        self.turn = 0.12 * p["turn"]
+        self.apart = 0.23 + 0.03 * p["spacing"]
+        self.pixel = 2 / size
+        self.pixels = np.empty((n, 3, size, size), np.float32)
+        fade = 1 - 0.22 * (row + 1) / 2  # lighter above
+        self.pixels[:] = p["background_rgb"][:, :, None, None] * fade[:, None]
+
+    def ellipse(self, x0, y0, a, b, x=None, y=None):
+        """Coverage in [0, 1] of an ellipse with centre (x0, y0) and half axes a and b."""
+        x, y = self.x if x is None else x, self.y if y is None else y
+        distance = np.sqrt(((x - x0) / a) ** 2 + ((y - y0) / b) ** 2) - 1
+        return np.clip(0.5 - distance * np.minimum(a, b) / self.pixel, 0, 1)
+
+    def below(self, line):
+        """Coverage in [0, 1] of what is below a line, a height that may depend on x."""
+        return np.clip(0.5 + (self.y - line) / self.pixel, 0, 1)
+
+    def paint(self, colour, coverage) -> None:
+        """Lay a colour, (3,) or (n, 3), over what is there; ``coverage`` 1 hides it."""
+        n, _, size, _ = self.pixels.shape
+        colour = np.asarray(colour, np.float32).reshape(-1, 3, 1, 1)
+        coverage = np.broadcast_to(coverage, (n, size, size))[:, None]
+        self.pixels[:] += (colour - self.pixels) * coverage
+
+
+def _has_style(p: People, name: str) -> np.ndarray:
+    return p["style"] == STYLES.index(name)
+
+
+def _paint_behind_the_head(canvas: _Canvas, p: People) -> None:
+    """Long hair and afro, then neck and shirt."""
+    skin, hair, shirt = p["skin_rgb"], p["hair_rgb"], p["shirt_rgb"]
+    back = _has_style(p, "long") * canvas.ellipse(0, 0.12, 0.74, 0.86)
+    canvas.paint(hair, back * (1 - canvas.below(0.72)))
+    canvas.paint(hair, _has_style(p, "afro") * canvas.ellipse(0, -0.18, 0.86, 0.74))
+    body = {"x": canvas.body_x, "y": canvas.body_y}
+    canvas.paint(0.86 * skin, canvas.ellipse(0, 0.75, 0.24, 0.42, **body))
+    canvas.paint(shirt, canvas.ellipse(0, 1.22, 0.86, 0.44, **body))
+
+
+def _paint_head(canvas: _Canvas, p: People) -> None:
+    """Ears, head and beard."""
+    skin, hair, turn = p["skin_rgb"], p["hair_rgb"], canvas.turn
+    for side in (-1, 1):
+        canvas.paint(0.92 * skin, canvas.ellipse(side * 0.56 - turn, 0.06, 0.11, 0.16))
+    head = canvas.ellipse(0, 0, 0.56, 0.68)
+    canvas.paint(skin, head)
+    jaw = canvas.below(0.26 + 0.25 * np.abs(canvas.x - turn))
+    canvas.paint(0.75 * hair, p["beard"] * head * jaw)
+
+
+def _paint_hair(canvas: _Canvas, p: People) -> None:
+    """Hair in front of the head."""
+    hair, x, turn, below = p["hair_rgb"], canvas.x, canvas.turn, canvas.below
+    short, fringe, long, mohawk, afro = (_has_style(p, name) for name in STYLES[1:])
+    top = canvas.ellipse(0, -0.1, 0.62, 0.68)
+    parting = np.sign(turn + 1e-6)
+    canvas.paint(hair, short * top * (1 - below(-0.34 + 0.1 * x * parting)))
+    canvas.paint(hair, fringe * top * (1 - below(-0.22 - 0.12 * np.cos(9 * x))))
+    canvas.paint(hair, fringe * top * (1 - below(0.1)) * (np.abs(x) > 0.47))
+    canvas.paint(hair, long * top * (1 - below(-0.36 + 0.5 * np.abs(x - 0.15 * parting))))
+    canvas.paint(hair, mohawk * canvas.ellipse(0.5 * turn, -0.62, 0.16, 0.34))
+    canvas.paint(hair, afro * top * (1 - below(-0.32)))
+
+
+_EYE_Y = -0.04
+
+
+def _paint_eyes(canvas: _Canvas, p: People) -> None:
+    """Eyes and brows; a turned head shows them to one side."""
+    turn, height = canvas.turn, 0.085 + 0.035 * p["openness"]
+    for side in (-1, 1):
+        x = side * canvas.apart + turn
+        white = canvas.ellipse(x, _EYE_Y, 0.125, height)
+        canvas.paint(_WHITE, white)
+        canvas.paint(p["eye_rgb"], white * canvas.ellipse(x + 0.35 * turn, _EYE_Y, 0.08, 0.08))
+        canvas.paint(_PUPIL, white * canvas.ellipse(x + 0.35 * turn, _EYE_Y, 0.035, 0.04))
+        canvas.paint(0.6 * p["hair_rgb"], canvas.ellipse(x, _EYE_Y - 0.19, 0.14, 0.03))
+
+
+def _paint_nose_and_mouth(canvas: _Canvas, p: People) -> None:
+    turn, opened = canvas.turn, p["mouth_open"]
+    canvas.paint(0.78 * p["skin_rgb"], canvas.ellipse(1.35 * turn, 0.16, 0.06, 0.085))
+    mouth_y, wide = 0.4, 0.22
+    x, y = canvas.x - turn, canvas.y
+    curve = mouth_y - 0.07 * p["smile"] * ((x / wide) ** 2 - 0.5) * 2
+    line = np.clip(0.5 - (np.abs(y - curve) - 0.028) / canvas.pixel, 0, 1)
+    canvas.paint(_LIPS, line * (np.abs(x) < wide))
+    mouth = canvas.ellipse(turn, mouth_y, 0.13, 0.03 + 0.08 * opened)
+    canvas.paint(_THROAT, (opened > 0.3) * mouth)
+
+
+def _paint_glasses(canvas: _Canvas, p: People) -> None:
+    """Two rings and a bridge."""
+    turn = canvas.turn
+    for side in (-1, 1):
+        x = side * canvas.apart + turn
+        ring = canvas.ellipse(x, _EYE_Y, 0.2, 0.18) - canvas.ellipse(x, _EYE_Y, 0.145, 0.125)
+        canvas.paint(_FRAME, p["glasses"] * ring)
+    canvas.paint(_FRAME, p["glasses"] * canvas.ellipse(turn, _EYE_Y, 0.07, 0.03))
+
+
+def _paint_hat(canvas: _Canvas, p: People) -> None:
+    """A cap with its peak, or a beanie with a bobble, of the shirt's colour."""
+    shirt, cap, beanie = p["shirt_rgb"], p["hat"] == 1, p["hat"] == 2
+    crown = canvas.ellipse(0, -0.34, 0.64, 0.56)
+    canvas.paint(shirt, cap * crown * (1 - canvas.below(-0.4)))
+    canvas.paint(0.7 * shirt, cap * canvas.ellipse(0.9 * canvas.turn, -0.38, 0.66, 0.075))
+    canvas.paint(shirt, beanie * canvas.ellipse(0, -0.4, 0.66, 0.56) * (1 - canvas.below(-0.3)))
+    canvas.paint(_BOBBLE, beanie * canvas.ellipse(0, -0.95, 0.14, 0.12))

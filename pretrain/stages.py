@@ -1,0 +1,79 @@
+"""What all stages share: the run with its recipe, seed, device and folder; sheets of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from agents.training.files import Row
+from agents.training.run_folder import RunFolder
+from pretrain.configs import Recipe
+
+SHOWN = 8  # pictures in a row of a sheet
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of all stages of a recipe.
+
+    Args:
+        recipe: What is trained, and how.
+        seed: Seed of everything.
+        device: Where to train: ``cpu`` or ``cuda``.
+        folder: The work folder: for each stage a checkpoint, a CSV, a PNG and TensorBoard events.
+    """
+
+    recipe: Recipe
+    seed: int
+    device: str
+    folder: RunFolder
+
+    def optimiser_options(
+        self, stage: str, draw: Callable[[Any], Tensor] | None = None
+    ) -> dict[str, Any]:
+        """Options of :func:`agents.training.optimise.optimise`: device, label, checkpoint and log.
+
+        Args:
+            stage: Name of the stage and of its files.
+            draw: Makes a sheet, uint8 (3, H, W), of what the net does; drawn at each validation.
+        """
+        return {
+            "device": self.device,
+            "label": stage,
+            "checkpoint": self.folder.path(f"{stage}.pt"),
+            "log": self._log(stage, draw) if self.folder.writes else None,
+        }
+
+    def _log(self, stage: str, draw: Callable[[Any], Tensor] | None) -> Callable[..., None]:
+        figures = self.folder.figures(stage, events=stage)
+
+        def log(rows: list[Row], net: Any) -> None:
+            figures.rewrite(rows)
+            figures.draw(rows[-1])
+            if draw is not None:
+                picture = draw(net).permute(1, 2, 0).numpy()
+                step = int(rows[-1]["step"])
+                self.folder.picture(f"{stage}.png", "pictures", picture, figures, step)
+
+        return log
+
+    def progress_label(self, stage: str) -> str:
+        """The name that a stage's progress bar shows: none but in the first process."""
+        return stage if self.folder.processes.rank == 0 else ""
+
+    def rounded(self, net: Any) -> Any:
+        """The net as it will be loaded from the bundle, which every later stage works with.
+
+        Rounded to 16 bits where the recipe says so, still in float32.
+        """
+        return net.half().float() if self.recipe.half else net
+
+
+def sheet(*rows: Tensor) -> Tensor:
+    """Rows of uint8 images (n, 3, S, S) as one picture, uint8 (3, H, W)."""
+    return make_grid(torch.cat(rows), nrow=len(rows[0]), padding=2, pad_value=255)

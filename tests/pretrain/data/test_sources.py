@@ -1,0 +1,134 @@
+"""Image sources: seeded, whole, refused in words where they cannot serve."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from image_files import all_of, image_folder, training_files
+
+from pretrain import data
+from ral_env.images import read
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return image_folder(tmp_path)
+
+
+def test_splits_are_disjoint_and_cover_all():
+    for images in (data.load("faces", 32, count=50), data.load("digits", 32)):
+        ends = [images.splits[name] for name in ("train", "validation", "test")]
+        assert ends[0][0] == 0 and ends[-1][1] == len(images.whole)
+        assert all(a < b for a, b in ends)
+        assert ends[0][1] == ends[1][0] and ends[1][1] == ends[2][0]
+        assert images.targets is not None
+        for name, (a, b) in images.splits.items():
+            assert len(images.part(name)) == len(images.targets[name]) == b - a
+    with pytest.raises(ValueError, match="part 'valid', expected one of"):
+        images.part("valid")
+
+
+def test_digits_are_the_real_ones():
+    digits = data.load("digits", 32)
+    assert all_of(digits).shape == (1797, 3, 32, 32)
+    assert [b - a for a, b in digits.splits.values()] == [1200, 297, 300]
+    assert digits.targets is not None
+    assert sorted(set(np.concatenate(list(digits.targets.values())))) == list(range(10))
+    from sklearn.datasets import load_digits
+
+    found: Any = load_digits()
+    small = found.images
+    shrunk = np.array([i[0].reshape(8, 4, 8, 4).mean((1, 3)) for i in all_of(digits)[:20]]) / 16
+    nearest = [np.abs(small - image).mean((1, 2)).min() for image in shrunk]
+    assert max(nearest) < 1.5  # of 16 greys: each is one of the set
+
+
+def test_digits_keep_their_own_classes():
+    from sklearn.datasets import load_digits
+
+    found: Any = load_digits()
+    small = data.load("digits", 8)
+    classes = {
+        (image * (255 / 16)).astype(np.uint8).tobytes(): target
+        for image, target in zip(found.images, found.target, strict=True)
+    }
+    assert small.targets is not None
+    targets = np.concatenate([small.targets[name] for name in small.parts])
+    assert [classes.pop(image[0].tobytes()) for image in all_of(small)] == targets.tolist()
+    assert not classes  # each once, so the parts are disjoint
+
+
+def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ValueError, match=r"pip install 'ral-env\[pretrain\]'"):
+        data.load("digits", 32)
+
+
+def test_a_folder_is_read_with_all_below_it(folder):
+    images = data.load(str(folder), 16)
+    assert images.name == f"12 images of folder {folder.name}" and images.targets is None
+    assert all_of(images).shape == (12, 3, 16, 16)
+    # As files, not as images, they were opened by the reader that everything else uses.
+    expected = {read(file, 16).tobytes() for file in folder.rglob("*.png")}
+    assert {image.tobytes() for image in all_of(images)} == expected
+    assert np.array_equal(all_of(images), all_of(data.load("folder", 16, root=folder)))
+    assert not np.array_equal(all_of(images), all_of(data.load(folder, 16, seed=1)))
+
+
+def test_broken_files_of_a_folder_are_left_out_counted_and_named(folder):
+    whole = data.load(folder, 16)
+    (folder / "broken.png").write_text("no picture")
+    (folder / "cut.png").write_bytes((folder / training_files(whole)[0]).read_bytes()[:60])
+    with pytest.warns(UserWarning, match=r"2 of 14 files .* broken.png \(.*; cut.png \("):
+        found = data.load(folder, 16)
+    assert found.splits == whole.splits
+    for part in whole.parts:
+        assert torch.equal(found.part(part)[:], whole.part(part)[:])
+
+
+def test_flip_doubles_the_training_part_only(folder):
+    plain, flipped = data.load(str(folder), 16), data.load(str(folder), 16, flip=True)
+    train = plain.splits["train"][1]
+    assert flipped.splits["train"] == (0, 2 * train)
+    assert torch.equal(flipped.part("train")[train:], plain.part("train")[:].flip(3))
+    assert torch.equal(flipped.part("train")[:train], plain.part("train")[:])
+    for part in ("validation", "test"):
+        assert torch.equal(plain.part(part)[:], flipped.part(part)[:])
+    with pytest.raises(ValueError, match="digits"):
+        data.load("digits", 32, flip=True)
+
+
+def test_folders_that_cannot_serve_are_refused(tmp_path, folder):
+    with pytest.raises(ValueError, match="no folder"):
+        data.load(str(tmp_path / "nowhere"), 32)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="0 files"):
+        data.load(str(empty), 32)
+    with pytest.raises(
+        ValueError, match="0 cannot be read and 5 are to be used: expected at least 10"
+    ):
+        data.load(str(folder), 32, count=5)
+    with pytest.raises(ValueError, match="at least 8"):
+        data.load("faces", 4)
+    with pytest.raises(ValueError, match="at least 10"):
+        data.load("faces", 32, count=3)
+    with pytest.raises(ValueError, match="'faces' need no files"):
+        data.load("faces", 32, root=folder)
+    with pytest.raises(ValueError, match="'folder' needs files"):
+        data.load("folder", 32)
+
+
+def test_a_folders_parts_share_no_image(folder):
+    assert len({image.tobytes() for image in all_of(data.load(str(folder), 16))}) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"source": "faces", "flip": True}, "flip"), ({"source": "digits", "count": 0}, "count=0")],
+)
+def test_options_that_would_do_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(size=16, **options)

@@ -1,0 +1,29 @@
+"""Recipes cut to a few steps of tiny nets."""
+
+import dataclasses
+from typing import Any
+
+from agents.training.optimise import Training
+from pretrain.configs import Recipe, VQVAETraining
+from pretrain.recipes import RECIPES
+
+
+def short(name: str, **changes: Any) -> Recipe:
+    """A recipe of the table that is over in a second, with further changes."""
+    recipe = RECIPES[name]
+    few = Training(steps=4, batch=8, validate_every=2)
+    tiny = {"hidden": 8, "residual": 8, "layers": 2}
+    changes = {
+        "vqvae": dataclasses.replace(recipe.vqvae, hidden=8, residual=8),
+        "vqvae_training": VQVAETraining(steps=4, batch=40),
+        "priors": tuple(dataclasses.replace(prior, **tiny) for prior in recipe.priors),
+        "prior_trainings": (few,) * len(recipe.priors),
+        "oracles": tuple(dataclasses.replace(net, **tiny) for net in recipe.oracles),
+        "oracle_trainings": (few,) * len(recipe.oracles),
+        "oracle_samples": 130 if recipe.oracles else 0,
+        "feature_steps": 4,
+        "fakes": 64,
+        "discriminator_steps": 4,
+        "count": 120 if recipe.count else 0,
+    } | changes
+    return dataclasses.replace(recipe, **changes)
