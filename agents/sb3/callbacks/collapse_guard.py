@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from agents.evaluation import metrics
 from agents.sb3.callbacks.episodes import EpisodeCallback
 from agents.sb3.vec_env import vector_env
 from ral_env.nets import joint
@@ -71,12 +71,12 @@ class CollapseGuard(EpisodeCallback):
         self._log_probs.append(self.locals["log_probs"].mean().item())
         if not self._rollout_is_full:
             return True
-        nll, differing = self._nll(), self._diversity()
+        nll, diversity = self._nll(), self._diversity()
         self.logger.record("guard/nll", nll)
-        self.logger.record("guard/diversity", differing)
+        self.logger.record("guard/diversity", diversity)
         self.logger.record("guard/entropy", -float(np.mean(self._log_probs)))
-        self._first = self._first or (nll, differing)
-        if (reason := self._collapse(nll, differing)) is None:
+        self._first = self._first or (nll, diversity)
+        if (reason := self._collapse(nll, diversity)) is None:
             state = self._policy.state_dict()
             self._good_state = {name: value.clone() for name, value in state.items()}
             return True
@@ -96,8 +96,7 @@ class CollapseGuard(EpisodeCallback):
 
     def _nll(self) -> float:
         """Of held-out canvases, nats per canvas."""
-        priors: Any = self._policy.priors
-        return -joint.total_log_prob(priors, self._held_out).mean().item()
+        return -joint.total_log_prob(self._policy.priors, self._held_out).mean().item()
 
     def _diversity(self) -> float:
         """Of the rollout's canvases, where they were written."""
@@ -105,9 +104,9 @@ class CollapseGuard(EpisodeCallback):
             return 1.0
         canvases = np.stack([episode.canvas for episode in self.episodes])
         starts = np.stack([episode.start for episode in self.episodes])
-        return diversity(canvases, starts == self._policy.layout.empty)
+        return metrics.diversity(canvases, starts == self._policy.layout.empty)
 
-    def _collapse(self, nll: float, differing: float) -> str | None:
+    def _collapse(self, nll: float, diversity: float) -> str | None:
         """In which way the policy has collapsed, in words; None if it has not."""
         assert self._first is not None
         first_nll, first_diversity = self._first
@@ -116,9 +115,9 @@ class CollapseGuard(EpisodeCallback):
                 f"held-out codes cost {nll:.2f} nats a canvas, at first {first_nll:.2f}, at most "
                 f"{self.max_nats} more are allowed"
             )
-        if differing < self.min_diversity * first_diversity:
+        if diversity < self.min_diversity * first_diversity:
             return (
-                f"canvases differ in {differing:.3f} of their cells, at first {first_diversity:.3f}"
+                f"canvases differ in {diversity:.3f} of their cells, at first {first_diversity:.3f}"
                 f", at least {self.min_diversity} times that is expected"
             )
         return None
@@ -133,23 +132,3 @@ class CollapseGuard(EpisodeCallback):
             "stops; lower the learning rate, or give StepRewards(kl_coef=...)",
             stacklevel=2,
         )
-
-
-def diversity(canvases: np.ndarray, written: np.ndarray | None = None) -> float:
-    """Mean over cells of the share of pairs of canvases that differ there, 0 to 1.
-
-    Args:
-        canvases: codes, integers (N, length).
-        written: which cells count, bool (N, length); None is all of them. A pair counts in a cell
-            that both have written.
-    """
-    canvases = np.asarray(canvases, np.int64)
-    length = canvases.shape[1]
-    written = np.ones(canvases.shape, bool) if written is None else written
-    num_codes = int(canvases[written].max(initial=0)) + 1
-    cells = np.broadcast_to(np.arange(length) * num_codes, canvases.shape)
-    counts = np.bincount((cells + canvases)[written], minlength=length * num_codes)
-    counts = counts.reshape(length, num_codes)  # how many canvases have this code in this cell
-    total = counts.sum(1)
-    pairs, same = total * (total - 1), (counts * (counts - 1)).sum(1)
-    return float((1 - same[pairs > 0] / pairs[pairs > 0]).mean())

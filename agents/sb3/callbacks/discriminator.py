@@ -109,7 +109,7 @@ class DiscriminatorCallback(EpisodeCallback):
         noise = torch.Generator(self._policy.device).manual_seed(self.generator.initial_seed())
         fake: Grids = []
         for _ in range(self.warmup):
-            fake = joint.draw(priors, self.batch, noise)  # type: ignore[arg-type]
+            fake = joint.draw(priors, self.batch, noise)
             fake = [grid.to(self._device) for grid in fake]
             self._update(fake)
         self._pay(fake)
