@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ral_env.bundle import Bundle
+from ral_env.envs import infos
+from ral_env.envs.frames import Window
 from ral_env.envs.vector import LatentCanvasVectorEnv
 from ral_env.layout import CodeLayout
 
@@ -104,16 +106,19 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         )
         self.render_mode = render_mode
         self.pad_info = pad_info
-        self._window: Any = None
+        human = render_mode == "human"
+        self._window = Window(self.bundle.dataset, self.metadata["render_fps"]) if human else None
         self.observation_space = self._batch.single_observation_space
         self.action_space = self._batch.single_action_space
 
     @property
     def bundle(self) -> Bundle:
+        """The bundle that it runs on."""
         return self._batch.bundle
 
     @property
     def layout(self) -> CodeLayout:
+        """How the codes of all levels lie in an observation."""
         return self._batch.layout
 
     @property
@@ -135,66 +140,34 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        self._batch.rngs = [self.np_random]
+        self._batch.rngs[0] = self.np_random
         observations, _ = self._batch.reset(options=options)
-        if self.render_mode == "human":
-            self._show()
+        self._show()
         return observations[0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         action = np.asarray(action)
         if action.ndim:
             raise ValueError(f"action: got shape {action.shape}, expected a single integer")
-        observations, rewards, terminated, _, infos = self._batch.step(action[None])
-        info = {key: values[0] for key, values in infos.items() if not key.startswith("_")}
-        info = {
-            key: value.item() if isinstance(value, np.generic) else value
-            for key, value in info.items()
-        }
+        observations, rewards, terminated, _, batch_info = self._batch.step(action[None])
+        info = infos.of_first(batch_info)
         if info and self.pad_info:
-            steps, score_map = info["step_rewards"], info["score_map"]
-            info["step_rewards"] = np.pad(steps, (0, self.layout.length - len(steps)))
-            missing = score_map.shape[1] - score_map.shape[0]  # a whole image's map is square
-            info["score_map"] = np.pad(
-                score_map, ((0, missing), (0, 0)), constant_values=np.float32(np.nan)
-            )
-        if self.render_mode == "human":
-            self._show()
+            info = infos.padded(info, self.layout.length)
+        self._show()
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The canvas as far as it is written, uint8 (H, W, 3); None if it is shown in a window."""
         frames = self._batch.render()
-        return None if frames is None or self.render_mode == "human" else frames[0]
+        return None if frames is None or self._window else frames[0]
 
     def _show(self) -> None:
-        """Put the present frame into the window, ``render_fps`` times a second at most."""
-        try:
-            import pygame
-        except ModuleNotFoundError as error:
-            raise gym.error.DependencyNotInstalled(
-                "render_mode='human' needs pygame: pip install 'ral-env[viewer]'"
-            ) from error
-        frames = self._batch.render()
-        assert frames is not None
-        if self._window is None:
-            pygame.display.init()  # not pygame.init(), which wants sound as well
-            self._window = pygame.display.set_mode(frames[0].shape[1::-1])
-            pygame.display.set_caption(str(self.bundle.dataset))
-            self._clock = pygame.time.Clock()
-        pygame.event.pump()
-        # pygame counts columns first.
-        self._window.blit(pygame.surfarray.make_surface(frames[0].transpose(1, 0, 2)), (0, 0))
-        pygame.display.flip()
-        self._clock.tick(self.metadata["render_fps"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy opens a window of its own."""
-        return {k: v for k, v in vars(self).items() if k != "_clock"} | {"_window": None}
+        if self._window:
+            frames = self._batch.render()
+            assert frames is not None
+            self._window.show(frames[0])
 
     def close(self) -> None:
-        if self._window is not None:
-            import pygame
-
-            pygame.display.quit()
-            self._window = None
+        """Close the window, if there is one."""
+        if self._window:
+            self._window.close()
