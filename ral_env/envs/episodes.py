@@ -123,10 +123,11 @@ class Episodes:
         self.canvas[:] = codes
         self.time[:] = self.steps
         if self._reward == "rowwise":
-            # Rows that are given have no cells to pay for; the last row is paid by finish().
-            first, heights = self.given_rows(), self.heights()
+            # Rows that were given have no cells to pay for, others have been paid by write(), and
+            # the last one is paid by finish().
+            done, heights = np.maximum(self.given_rows(), self.rows_paid), self.heights()
             for row in range(1, self.layout.rows):
-                which = np.flatnonzero((first < row) & (row < heights))
+                which = np.flatnonzero((done < row) & (row < heights))
                 if which.size:
                     self._pay_rows(which, row)
 
