@@ -32,6 +32,36 @@ def mixed(frame: np.ndarray, colour, share: float) -> np.ndarray:
     return (1 - share) * frame + share * np.array(colour)
 
 
+@pytest.mark.parametrize("rows", [4, 8])
+def test_render_shows_written_cells_only(tiny, rows):
+    env = LatentCanvasVectorEnv(2, tiny, render_mode="rgb_array")
+    env.reset(seed=0, options={"start": "scratch", "rows": rows})
+
+    def cells():  # (8, 8, 32, 32, 3): frames are magnified to 256 pixels, 32 a code
+        frames = env.render()
+        assert frames is not None and len(frames) == 2
+        frame = frames[0]
+        assert frame.shape == (256, 256, 3) and frame.dtype == np.uint8
+        return frame.reshape(8, 32, 8, 32, 3).transpose(0, 2, 1, 3, 4)
+
+    blank = cells()
+    assert (blank[:rows] == blank[:rows, :, :1, :1, :1]).all()  # each unwritten cell one grey
+    assert (blank[0, 0] != blank[0, 1]).all() and (blank[0, 0] == blank[1, 1]).all()  # a checker
+    assert (blank[rows:] < blank[:rows].min()).all()  # absent cells are darker than both greys
+    for action in (3, 4, 5):
+        env.step(np.full(2, action))
+    now = cells()
+    changed = (now != blank).any((2, 3, 4))
+    assert changed[0, :3].all() and changed.sum() == 3
+    for action in range(rows * 8 - 4):
+        env.step(np.full(2, action % 16))
+    _, _, terminated, _, info = env.step(np.zeros(2, int))
+    assert terminated.all()
+    image = env.images(info["final_canvas"])[0].transpose(1, 2, 0)
+    picture = cells()[:rows].transpose(0, 2, 1, 3, 4).reshape(rows * 32, 256, 3)
+    assert np.array_equal(picture[::8, ::8], image)
+
+
 @pytest.mark.parametrize("name", ["tiny", "tiny_two"])
 @pytest.mark.parametrize("steps", [0, 3])
 def test_the_real_overlay_tints_exactly_the_rows_that_were_given(request, name, steps):
