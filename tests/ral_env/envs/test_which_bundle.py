@@ -1,4 +1,4 @@
-"""Which bundle an id runs on: the one it names, one that is asked for, or a stand-in that says so."""
+"""An id runs on the bundle it names, on one that is asked for, or on a stand-in that says so."""
 
 import warnings
 from pathlib import Path
