@@ -17,7 +17,7 @@ from ral_env.envs.scorer import Scorer
 class Episodes:
     """The episodes of a batch of canvases: how they begin, what is written, what that earns.
 
-    Each canvas has its own place in its own episode. Methods take the indices ``which`` (k,) of the
+    Canvases need not be in step with each other. Methods take the indices ``which`` (k,) of the
     canvases that they are about.
 
     Args:
@@ -61,7 +61,8 @@ class Episodes:
             codes: integers (count, length) for "continue", or None: those of real images.
         """
         rngs = [self.rngs[i] for i in which]
-        # Each generator moves on alike, whoever leads: an episode depends on its own seed's past.
+        # All draw, though only the first's start is used: what a generator draws next has to depend
+        # on its seed alone, not on who is first.
         drawn = [starts.draw(r, self.layout, start, rows, self.scorer.min_rows) for r in rngs]
         images = [int(rng.integers(len(self._real))) for rng in rngs]
         mode, rows = drawn[0]
@@ -175,7 +176,7 @@ class Episodes:
         """Score the first ``rows`` rows of canvases in one pass.
 
         Returns:
-            The score map (k, 1, h', w') that is paid, and each cell's own score, float32
+            The score map (k, 1, h', w') that is paid, and the score at each cell, float32
             (k, length), 0 below those rows.
         """
         head = self.layout.head(rows)

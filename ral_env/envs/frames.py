@@ -92,7 +92,7 @@ class FramePainter:
 
 
 class Window:
-    """A window that shows frames; the first opens it, and a copy opens a window of its own.
+    """A window that shows frames; the first frame opens it, and a copy opens another one.
 
     Args:
         caption: its title.

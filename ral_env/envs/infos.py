@@ -56,7 +56,7 @@ def before_reset(which: np.ndarray, canvas: np.ndarray, info: Mapping[str, Any])
 
 
 def of_first(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The info of the first canvas in a vector info: arrays, and Python's own numbers and words."""
+    """The info of the first canvas in a vector info; numbers and words as Python's types."""
     found = {key: values[0] for key, values in batch.items() if not key.startswith("_")}
     return {
         key: value.item() if isinstance(value, np.generic) else value

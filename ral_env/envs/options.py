@@ -105,7 +105,7 @@ def reset_options(
     options = dict(options or {})
     if unknown := set(options) - set(RESET_OPTIONS):
         raise ValueError(
-            f"unknown reset options {sorted(unknown)}, expected some of {RESET_OPTIONS}"
+            f"unknown reset options {sorted(unknown)}, expected those of {RESET_OPTIONS}"
         )
     mask = np.asarray(options.get("reset_mask", np.ones(num_envs, bool)))
     if mask.shape != (num_envs,) or mask.dtype != bool or not mask.any():
@@ -138,7 +138,7 @@ def _real_codes(codes: Any, num_envs: int, layout: CodeLayout) -> np.ndarray:
     if flat.shape not in ((layout.length,), (1, layout.length), (num_envs, layout.length)):
         raise ValueError(
             f"codes: got shape {flat.shape}, expected grids of {layout.levels} or flat "
-            f"({layout.length},), with a leading {num_envs} if each canvas has its own"
+            f"({layout.length},), with a leading {num_envs} if canvases differ"
         )
     check_codes("codes", flat, layout.num_codes)
     return np.broadcast_to(flat, (num_envs, layout.length))

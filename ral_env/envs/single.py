@@ -37,16 +37,16 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     ## Rewards
     Scores are divided by ``reward_scale`` and clamped to [-1, 1]; real is high.
     - "single" (Eq. 6): 0, and with the last code the mean of the score map.
-    - "intermediate" (section 4.2): each code earns the score at its own location, upsampled to its
-      level's grid. Scores are known only when the canvas is finished, so the last step pays the
-      sum, and ``info["step_rewards"]`` says what each step earned.
-    - "rowwise": dense and causal, for agents that know nothing of hindsight. When the codes of a
-      row of the coarsest grid are complete on all levels, the image down to there is scored, and
-      the row's codes earn their own scores at once (rows that are too few for the discriminator
-      are paid with the first that is enough).
+    - "intermediate" (section 4.2): each code earns the score at its location; the score map is
+      upsampled to the grid of each level. Scores are known only when the canvas is finished, so the
+      last step pays the sum, and ``info["step_rewards"]`` says what each step earned.
+    - "rowwise": dense and causal, for agents that do not read infos. When a row of the coarsest
+      grid is complete on all levels, the image down to that row is scored, and the codes of the row
+      earn the scores at their locations at once. Where the first rows are too few for the
+      discriminator, they are paid together with the first row that makes them enough.
 
     ``reward_source`` replaces the score map in control experiments: "constant" (ones), "random"
-    (uniform in [-1, 1)), "shuffled" (another canvas's; needs the vector environment).
+    (uniform in [-1, 1)), "shuffled" (that of another canvas; needs the vector environment).
 
     ## Starting state
     ``reset(options={"start": ..., "rows": k, "codes": ...})``; rows count on the coarsest grid.
@@ -54,7 +54,7 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     - "continue": the first k rows are real: ``codes`` (flat, grid, or a list of grids), or those
       of an image of the train split.
     - "scratch": only the first k rows exist, all EMPTY; the image is only that tall.
-    - "partial": continue or scratch, and the rows, at random (section 4.3).
+    - "partial": "continue" or "scratch", at random, and so are the rows (section 4.3).
 
     ## Episode end
     ``terminated`` when no cell is EMPTY; never ``truncated``. The last ``info`` holds
@@ -63,21 +63,22 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     negative log-likelihood in nats of all cells that the episode has.
 
     ## Arguments
-    - ``bundle`` (None): name or path of a bundle, or a loaded one. None is the id's own, or, where
-      that is not to be found, a stand-in of the same shape: procedural faces, with a warning.
+    - ``bundle`` (None): name or path of a bundle, or a loaded one. None takes the bundle that the
+      id names; if it is not found, a stand-in of the same shape (procedural faces), with a warning.
       ``env.unwrapped.bundle.dataset`` says what it was trained on.
     - ``task`` (set by the id): the images and grids that a bundle must have.
-    - ``bundle_required`` (False): refuse a stand-in.
+    - ``bundle_required`` (False): whether to refuse a stand-in.
     - ``reward`` ("single"): or "intermediate", "rowwise".
     - ``reward_source`` ("discriminator"): or "constant", "random", "shuffled".
     - ``start`` ("full"): or "continue", "scratch", "partial"; for resets without that option.
     - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``viewer``).
-    - ``overlay`` (None): tints what is rendered: "scores" (of the finished rows; green is real, red
+    - ``overlay`` (None): what tints the frames: "scores" (of the finished rows; green is real, red
       is fake), "real" (the rows that were given are blue), or "both".
-    - ``pad_info`` (False): fill ``step_rewards`` up to length with 0 and ``score_map`` to the whole
-      image's with NaN. Gymnasium's own Sync- and AsyncVectorEnv need it where episodes differ in
-      length, as they hold infos of one shape only; the native vector environment does not.
-    - ``device`` ("cpu"): where the networks run.
+    - ``pad_info`` (False): whether to fill ``step_rewards`` with 0 up to ``length``, and
+      ``score_map`` with NaN up to the size of a whole image's. Gymnasium's Sync- and AsyncVectorEnv
+      hold infos of one shape only and need this where episodes differ in length; the native vector
+      environment does not.
+    - ``device`` ("cpu"): device that the networks run on.
 
     All raise a ValueError that says what was expected, as do wrong actions and options.
     """
@@ -107,7 +108,9 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         self.render_mode = render_mode
         self.pad_info = pad_info
         human = render_mode == "human"
-        self._window = Window(self.bundle.dataset, self.metadata["render_fps"]) if human else None
+        self._window = (
+            Window(str(self.bundle.dataset), self.metadata["render_fps"]) if human else None
+        )
         self.observation_space = self._batch.single_observation_space
         self.action_space = self._batch.single_action_space
 
@@ -139,6 +142,15 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: seed of the generator, or None: it goes on where it is.
+            options: ``start``, ``rows``, ``codes``; see "Starting state" above.
+
+        Returns:
+            The observation int16 (length,), and an empty info.
+        """
         super().reset(seed=seed)
         self._batch.rngs[0] = self.np_random
         observations, _ = self._batch.reset(options=options)
@@ -146,6 +158,12 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         return observations[0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Write ``action``, a code, into the first EMPTY cell.
+
+        Returns:
+            The observation int16 (length,), the reward, terminated, False (never truncated), and
+            the info: empty before the end.
+        """
         action = np.asarray(action)
         if action.ndim:
             raise ValueError(f"action: got shape {action.shape}, expected a single integer")
@@ -156,7 +174,7 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         self._show()
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> Any:  # Gymnasium types it as a type variable of its own
         """The canvas as far as it is written, uint8 (H, W, 3); None if it is shown in a window."""
         frames = self._batch.render()
         return None if frames is None or self._window else frames[0]

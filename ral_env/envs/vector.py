@@ -42,8 +42,8 @@ class LatentCanvasVectorEnv(VectorEnv):
     One start is drawn for all canvases that are reset together, so episodes stay in lockstep; all
     canvases that finish together are decoded and scored in one pass.
 
-    Sub-environment ``i`` has its own generator ``rngs[i]``, seeded with ``seed + i``. What each
-    draws, and in which order, is a contract:
+    Sub-environment ``i`` has the generator ``rngs[i]``, seeded with ``seed + i``. What each draws,
+    and in which order, is a contract:
 
     1. When it is reset: its start (see :func:`ral_env.starts.draw`), then the index of a real
        image. It draws both even if the first canvas decides the start and no real rows are needed.
@@ -169,7 +169,7 @@ class LatentCanvasVectorEnv(VectorEnv):
         Args:
             seed: an int (sub-environment i gets seed + i), one for each, or None: the generators
                 go on.
-            options: for this reset only. ``start`` and ``rows`` replace the environment's own;
+            options: for this reset only. ``start`` and ``rows`` replace the environment's;
                 ``codes`` gives the real rows of a continue start: flat, a grid, or a list of grids,
                 for all canvases or one for each (leading dimension ``num_envs``); ``reset_mask``,
                 bool (num_envs,), leaves the canvases that are False as they are.

@@ -54,7 +54,7 @@ def short(env) -> dict[str, Any]:
     return {"start": "continue", "rows": env.unwrapped.layout.rows - 1}
 
 
-def finish(env: gym.Env, seed: int = 0) -> list[tuple]:
+def finish(env: Any, seed: int = 0) -> list[tuple]:
     """Step with random codes until the end; the results of every step."""
     codes, results = np.random.default_rng(seed), []
     while not results or not results[-1][2]:
@@ -124,7 +124,7 @@ def test_stable_baselines_check_passes_without_a_warning(make):
 
 def test_a_spec_survives_json(name, make):
     env = make(reward="intermediate", start="scratch")
-    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    again: Any = gym.make(EnvSpec.from_json(env.spec.to_json()))
     assert again.spec == env.spec and again.spec.id == name
     assert again.unwrapped.bundle.path == env.unwrapped.bundle.path
     for one in (env, again):
@@ -160,6 +160,7 @@ def test_native_and_sync_vector_environments_agree(make_vec):
     assert native.action_space == sync.action_space
     options, codes = short(native), np.random.default_rng(0)
     obs, theirs = (envs.reset(seed=4, options=options)[0] for envs in (native, sync))
+    mine, info = [], {}
     steps = sum(h * w // native.layout.rows for h, w in native.layout.levels)
     for _ in range(steps):
         assert obs.dtype == theirs.dtype and np.array_equal(obs, theirs)
@@ -234,7 +235,7 @@ def test_a_spawned_worker_makes_a_prefixed_id():
     )
     try:
         obs, _ = envs.reset(seed=0, options={"start": "continue", "rows": 7})
-        native = gym.make_vec("RALFaces32-v0", num_envs=2)
+        native, ends, info = gym.make_vec("RALFaces32-v0", num_envs=2), [], {}
         assert np.array_equal(
             obs, native.reset(seed=0, options={"start": "continue", "rows": 7})[0]
         )

@@ -1,6 +1,7 @@
 """What Gymnasium and Stable-Baselines3 demand of an environment holds, without a warning."""
 
 import warnings
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -73,7 +74,9 @@ def test_make_vec_gives_the_native_vector_environment(mode):
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_the_native_vector_environment_speaks_as_gymnasiums_own(tiny, mode):
     """Same seeds, same actions, through SyncVectorEnv over the single environment."""
-    native = gym.make_vec(ID, num_envs=2, autoreset_mode=mode.name.lower(), reward="intermediate")
+    native: Any = gym.make_vec(
+        ID, num_envs=2, autoreset_mode=mode.name.lower(), reward="intermediate"
+    )
     sync = gym.make_vec(
         ID,
         num_envs=2,

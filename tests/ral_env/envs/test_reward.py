@@ -9,7 +9,7 @@ from torch import nn
 from ral_env import bundle, reward
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.envs.vector import LatentCanvasVectorEnv
-from ral_env.nets import PatchGAN, PatchGANConfig
+from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN
 
 MAP = torch.tensor([[0.1, -0.2], [0.3, 0.4]])  # of 32x32 pixels, so 16 to a patch
 
@@ -146,7 +146,7 @@ def test_rowwise_pays_each_row_when_it_is_finished(request, case):
     env = LatentCanvasEnv(request.getfixturevalue(name), reward="rowwise")
     env.set_discriminator(Known(), reward_scale=1.0)
     obs, _ = env.reset(seed=0, options=options)
-    rewards, end = [], False
+    rewards, end, info = [], False, {}
     while not end:
         _, earned, end, _, info = env.step(3)
         assert type(earned) is float
@@ -203,7 +203,7 @@ def test_canvases_out_of_step_are_paid_row_by_row_each_for_itself(tiny_two):
     mask = np.array([False, True])
     obs, _ = env.reset(options={"start": "continue", "rows": 4, "reset_mask": mask})
     codes = np.where(obs == 16, np.random.default_rng(0).integers(0, 16, obs.shape), obs)
-    rewards = []
+    rewards, info = [], {}
     for _ in range(40):  # to the end of the first, a quarter of the second
         obs, earned, *_, info = env.step(codes[[0, 1], (obs == 16).argmax(1)])
         rewards.append(earned)
@@ -401,9 +401,10 @@ def test_nll_oracle_is_that_of_all_cells_in_nats(tiny):
         *_, info = finish(env, **options)
         rows = options["rows"] if options.get("start") == "scratch" else 8
         codes = torch.from_numpy(info["final_canvas"].astype(int)).view(2, 8, 8)[:, :rows]
-        assert len(env.bundle.oracles) == 1
         with torch.no_grad():
-            logits = env.bundle.oracles[0].logits(codes)  # (B, h, w, num_codes)
+            (oracle,) = env.bundle.oracles
+            assert isinstance(oracle, PixelCNN)
+            logits = oracle.logits(codes)  # (B, h, w, num_codes)
         nll = nn.functional.cross_entropy(logits.permute(0, 3, 1, 2), codes, reduction="none").sum(
             (1, 2)
         )
@@ -413,6 +414,7 @@ def test_nll_oracle_is_that_of_all_cells_in_nats(tiny):
 def test_nll_oracle_of_two_levels_is_that_of_the_bottom_given_the_top(tiny_two):
     env = LatentCanvasVectorEnv(3, tiny_two)
     top_net, bottom_net = env.bundle.oracles
+    assert isinstance(top_net, PixelCNN) and isinstance(bottom_net, PixelCNN)
     for options in ({}, {"start": "continue", "rows": 5}, {"start": "scratch", "rows": 4}):
         *_, info = finish(env, **options)
         rows = options["rows"] if options.get("start") == "scratch" else 8

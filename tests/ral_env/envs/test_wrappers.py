@@ -1,6 +1,7 @@
 """Wrappers, Gymnasium's and ours, work on environments of codes."""
 
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -35,7 +36,7 @@ def short(env) -> dict[str, object]:
     return {"start": "continue", "rows": env.unwrapped.layout.rows - 1}
 
 
-def finish(env: gym.Env) -> list[tuple]:
+def finish(env: Any) -> list[tuple]:
     """Step with random codes until the end; the results of every step."""
     codes, results = np.random.default_rng(0), []
     while not results or not results[-1][2]:
@@ -63,7 +64,7 @@ def test_gymnasiums_wrappers_work(make):
     info = results[-1][4]
     assert info["episode"]["l"] == len(results)
     assert info["episode"]["r"] == close(results[-1][1])
-    frames = rendered.render()
+    frames: Any = rendered.render()
     assert len(frames) == len(results) + 1 and {f.shape for f in frames} == {(256, 256, 3)}
     assert not np.array_equal(frames[0], frames[-1])
 
@@ -84,6 +85,7 @@ def test_gymnasiums_vector_wrappers_work(make_vec, mode):
     listed = gym.wrappers.vector.DictInfoToList(counted)
     obs, info = listed.reset(seed=0, options=short(inner))
     assert info == [{}, {}]
+    rewards = np.zeros(2)
     for _ in range(int((obs[0] == inner.layout.empty).sum())):
         _, rewards, *_, info = listed.step(np.ones(2, int))
     for i in range(2):
@@ -98,7 +100,7 @@ def test_an_episode_of_tensors_ends(make_vec):
     pytest.importorskip("array_api_compat")
     inner = make_vec(num_envs=2)
     envs = gym.wrappers.vector.NumpyToTorch(inner)
-    envs.reset(seed=0)
+    obs, info = envs.reset(seed=0)
     for _ in range(inner.layout.length):
         obs, rewards, *_, info = envs.step(torch.ones(2, dtype=torch.int64))
         assert isinstance(rewards, torch.Tensor) and obs.dtype == torch.int16
