@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the subcommand and its arguments; those of the process if not given.
 
     Returns:
-        The exit status: the subcommand's own, 1 for bad input, 2 for an unknown subcommand. With
-        ``RAL_DEBUG=1`` in the environment, bad input raises instead.
+        The exit status: what the subcommand returns, 1 for bad input, 2 for an unknown subcommand.
+        With ``RAL_DEBUG=1`` in the environment, bad input raises instead.
     """
     name, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if name in ("-h", "--help"):
@@ -107,7 +107,10 @@ def _ours(error: BaseException) -> bool:
 
 def envs(argv: Sequence[str]) -> None:
     """Print a table of the environment ids; bundles are found, and only their manifests read."""
-    argparse.ArgumentParser(prog="ral envs", description=COMMANDS["envs"][1]).parse_args(argv)
+    argparse.ArgumentParser(
+        prog="ral envs",
+        description="List the environment ids, and the bundle that each of them runs on.",
+    ).parse_args(argv)
     from ral_env import bundle
 
     rows = [("id", "image", "grids", "codes", "named after", "bundle", "trained on")]

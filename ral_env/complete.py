@@ -24,17 +24,18 @@ TILE, TITLE, PAD = 128, 22, 2  # pixels: an image's least side, the strip of tit
 
 @dataclass(frozen=True)
 class Completion:
-    """An image, and what became of it.
+    """An image and its completions.
 
     Attributes:
         rows: rows of the coarsest grid that were kept.
-        original: uint8 (3, S, S).
-        reconstruction: uint8 (3, S, S): the whole image's codes, decoded.
-        kept: uint8 (3, S, S): the rows that the priors were given, decoded, the rest grey.
-        images: uint8 (n, 3, S, S), one a completion.
-        codes: int16 (n, length): theirs; the kept rows are alike in all, on every level.
-        rewards: float64 (n,): what the environment paid; by default the mean normalised score,
-            from -1 to 1, real is high.
+        original: uint8 (3, S, S), the image.
+        reconstruction: uint8 (3, S, S), decoded from the codes of the whole image.
+        kept: uint8 (3, S, S), decoded from the rows that the priors were given; the rest is grey.
+        images: uint8 (n, 3, S, S), the completions.
+        codes: int16 (n, length), the codes of the completions. Their kept rows are the same in all
+            completions and on every level.
+        rewards: float64 (n,), what the environment paid for each: by default the mean normalised
+            score, from -1 to 1, real is high.
     """
 
     rows: int
@@ -46,7 +47,7 @@ class Completion:
     rewards: np.ndarray
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Its pictures and their titles, from left to right."""
+        """Titles and pictures uint8 (3, S, S), from left to right."""
         written = {f"completion {i}": image for i, image in enumerate(self.images, start=1)}
         return {
             "original": self.original,
@@ -64,22 +65,23 @@ def complete(
     seed: int = 0,
     peek: bool = False,
 ) -> Completion:
-    """Complete one image in every canvas of a vector environment: an episode that continues it.
+    """Complete one image several times: once in every canvas of a vector environment.
 
-    An encoder sees beyond the edge of what is kept, so codes of the whole image would tell of the
-    rows that are hidden. The rows below the edge are therefore replaced by the mirror image of
-    those above before the image is encoded, unless ``peek`` is set.
+    The codes of a row depend on pixels below it, because the encoder is convolutional: codes of the
+    whole image would tell of the rows that are hidden. Before the image is encoded, those rows are
+    therefore replaced by the mirror image of the rows above, unless ``peek`` is set.
 
     Args:
         envs: ``gym.make_vec(ID, num_envs=n, autoreset_mode="disabled")``.
         image: uint8 (3, S, S) of the environment's size: :func:`ral_env.images.read` gives it.
         rows: rows of the coarsest grid to keep, from the top; None keeps half.
-        temperature: of sampling.
-        seed: of the samples.
+        temperature: temperature of sampling.
+        seed: seed of the samples.
         peek: take the codes of the whole image, as the paper does.
 
     Raises:
-        ValueError: if the image has another shape or dtype, or no row would be kept or written.
+        ValueError: if the image has another shape or dtype, no row would be kept or written, or the
+            bundle's codec cannot encode.
     """
     envs = envs.unwrapped
     bundle, layout, size = envs.bundle, envs.layout, envs.bundle.image_size
@@ -105,8 +107,8 @@ def complete(
 
     edge = size * kept_rows // layout.rows
     visible = np.pad(image[:, :edge], ((0, 0), (0, size - edge), (0, 0)), mode="symmetric")
-    own = encode(image if peek else visible)
-    canvas, _ = envs.reset(options={"start": "continue", "rows": kept_rows, "codes": own})
+    given = encode(image if peek else visible)
+    canvas, _ = envs.reset(options={"start": "continue", "rows": kept_rows, "codes": given})
     grids = joint.sample(
         bundle.priors,
         layout.unflatten(torch.from_numpy(canvas.astype(np.int64))),
@@ -116,7 +118,7 @@ def complete(
     codes = layout.flatten(grids)
     _, rewards, _, _, _ = envs.complete(codes)
 
-    kept = envs.images(layout.flatten(own))[0].copy()
+    kept = envs.images(layout.flatten(given))[0].copy()
     kept[:, edge:] = HIDDEN
     return Completion(
         rows=kept_rows,
@@ -130,9 +132,10 @@ def complete(
 
 
 def sheet(lines: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
-    """Pictures uint8 (3, S, S) in lines, all with the titles of the first, as one picture.
+    """One picture of many: a line for each mapping of titles to pictures uint8 (3, S, S).
 
-    Small ones are enlarged, each pixel to a square, so that nothing is smoothed over.
+    The titles of the first line stand above the columns. Small pictures are enlarged without
+    smoothing, every pixel to a square.
     """
     tiles = torch.from_numpy(np.stack([tile for line in lines for tile in line.values()]))
     scale = -(-TILE // tiles.shape[-1])
@@ -161,19 +164,19 @@ def command(
     """Keep the upper rows of images and let a bundle's priors write the rest.
 
     Args:
-        image: files; what is not square is cut to its middle.
-        rows: rows of the coarsest grid that are kept; half of them if not given.
-        count: completions of each image.
-        env: id of the environment.
-        bundle: another bundle than the id's own.
-        temperature: of sampling.
-        seed: of the samples.
-        peek: let the encoder see the rows that are hidden, as in the paper; the codes at the edge
-            then tell of them.
-        out: the PNG file.
+        image: Image files. Of an image that is not square the middle is taken.
+        rows: Number of rows to keep, counted on the coarsest grid. By default half of them.
+        count: Number of completions per image.
+        env: Id of the environment.
+        bundle: Name or path of a bundle to run it on instead of the one it names.
+        temperature: Temperature of sampling.
+        seed: Seed of the samples.
+        peek: Whether to encode the whole image, as in the paper: codes at the edge then tell of
+            the rows that are hidden.
+        out: Name of the PNG file.
 
     Returns:
-        A completion for each file; they are also written to ``out``, a line for each.
+        A completion for each file; the PNG has a line for each.
     """
     if count < 1:
         raise ValueError(f"count={count}, expected 1 or more")
@@ -203,9 +206,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     parser = ArgumentParser(prog="ral complete", description=main.__doc__)
     parser.add_argument(
-        "--image", nargs="+", required=True, help="files; what is not square is cut to its middle"
+        "--image",
+        nargs="+",
+        required=True,
+        help="Image files. Of an image that is not square the middle is taken.",
     )
-    parser.add_argument("-n", "--count", type=int, default=4, help="completions of each image")
+    parser.add_argument(
+        "-n", "--count", type=int, default=4, help="Number of completions per image."
+    )
     parser.add_function_arguments(
         command, skip={"image", "count"}, as_group=False, as_positional=False
     )

@@ -18,11 +18,15 @@ from ral_env.tasks import expect_ours
 
 
 def play(env: Any, seed: int = 0, temperature: float = 1.0) -> list[int]:
-    """Reset an environment; the actions with which its bundle's priors write the canvas.
+    """Reset an environment and sample, from its bundle's priors, the actions of the whole episode.
 
     Args:
-        seed: of the episode's start and of the priors' samples.
-        temperature: of sampling.
+        env: a :class:`ral_env.envs.single.LatentCanvasEnv`, wrapped or not.
+        seed: seed of the episode's start and of the samples.
+        temperature: temperature of sampling.
+
+    Returns:
+        A code for every EMPTY cell, in the order in which cells are written.
     """
     layout, priors = env.unwrapped.layout, env.unwrapped.bundle.priors
     canvas, _ = env.reset(seed=seed)
@@ -35,13 +39,13 @@ def play(env: Any, seed: int = 0, temperature: float = 1.0) -> list[int]:
 
 
 def frames(env: Any, seed: int = 0, every: int = 1, temperature: float = 1.0) -> list[np.ndarray]:
-    """Frames of one episode that the bundle's priors play: uint8 (H, W, 3).
+    """Frames, uint8 (H, W, 3), of one episode that the bundle's priors play.
 
     Args:
         env: made with ``render_mode="rgb_array"``.
-        seed: of the episode's start and of the priors' samples.
+        seed: seed of the episode's start and of the samples.
         every: steps from one frame to the next; the first and the last are always there.
-        temperature: of sampling.
+        temperature: temperature of sampling.
     """
     actions = play(env, seed, temperature)
     shown = [env.render()]
@@ -53,11 +57,16 @@ def frames(env: Any, seed: int = 0, every: int = 1, temperature: float = 1.0) ->
 
 
 def save(pictures: list[np.ndarray], out: str | Path, size: int, fps: float) -> Path:
-    """Write frames as a GIF that loops and rests on the last one.
+    """Write frames as a GIF that loops and rests on the last one for two seconds.
 
     Args:
-        size: its longer side, in pixels.
+        pictures: frames, uint8 (H, W, 3), all of one size.
+        out: the file; its folder is made if it is missing.
+        size: longer side of the GIF, in pixels.
         fps: frames a second.
+
+    Returns:
+        The path of the file.
     """
     images = [Image.fromarray(picture) for picture in pictures]
     share = size / max(images[0].size)
@@ -102,16 +111,17 @@ def command(
     """Let a bundle's priors paint an image and save the film as an animated GIF.
 
     Args:
-        env: id of the environment.
-        bundle: another bundle than the id's own.
-        out: the file.
-        start: how the episode starts.
-        overlay: tint the frames: "scores" (green is real), "real" (given rows are blue), "both".
-        length: frames, about.
-        size: pixels a side.
-        fps: frames a second.
-        temperature: of sampling.
-        seed: of the start and of the samples.
+        env: Id of the environment.
+        bundle: Name or path of a bundle to run it on instead of the one it names.
+        out: Name of the GIF file.
+        start: What is on the canvas at the start; docs/environments describes the starts.
+        overlay: What tints the frames: "scores" (green is real, red is fake), "real" (rows that
+            were given are blue), or "both".
+        length: Number of frames, about.
+        size: Longer side of the GIF, in pixels.
+        fps: Frames a second.
+        temperature: Temperature of sampling.
+        seed: Seed of the start and of the samples.
     """
     if length < 2 or size < 16 or fps <= 0:
         raise ValueError(
@@ -134,20 +144,23 @@ def watch(
     episodes: int = 0,
     temperature: float = 1.0,
     seed: int = 0,
+    pause: float = 1.0,
 ) -> None:
     """Let a bundle's priors paint images in a window, one after another, until it is closed.
 
     Args:
-        env: id of the environment.
-        bundle: another bundle than the id's own.
-        start: how episodes start.
-        overlay: tint the frames: "scores" (green is real), "real" (given rows are blue), "both".
-        episodes: how many; 0 is no end.
-        temperature: of sampling.
-        seed: of the first episode; each has its own.
+        env: Id of the environment.
+        bundle: Name or path of a bundle to run it on instead of the one it names.
+        start: What is on the canvas at the start; docs/environments describes the starts.
+        overlay: What tints the frames: "scores" (green is real, red is fake), "real" (rows that
+            were given are blue), or "both".
+        episodes: Number of episodes; with 0 they go on until the window is closed.
+        temperature: Temperature of sampling.
+        seed: Seed of the first episode; the next episode's is one more.
+        pause: Seconds that a finished image is shown before the next episode begins.
     """
-    if episodes < 0:
-        raise ValueError(f"episodes={episodes}, expected 0 or more")
+    if episodes < 0 or pause < 0:
+        raise ValueError(f"episodes={episodes}, pause={pause}: expected 0 or more")
     canvas = _make(env, bundle, start, overlay, "human")
     for episode in range(episodes) if episodes else itertools.count():
         reward = 0.0
@@ -157,7 +170,7 @@ def watch(
                 canvas.close()
                 return
         print(f"seed {seed + episode}: return {reward:+.3f}, 1 is real")
-        time.sleep(1)  # to look at it
+        time.sleep(pause)
     canvas.close()
 
 
@@ -168,12 +181,14 @@ def _asked_to_close() -> bool:
 
 
 def view(argv: list[str] | None = None) -> None:
+    """``ral view``; ``argv`` None takes the arguments of the process."""
     from jsonargparse import auto_cli
 
     auto_cli(watch, args=argv, prog="ral view", as_positional=False)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """``ral film``; ``argv`` None takes the arguments of the process."""
     from jsonargparse import auto_cli
 
     auto_cli(command, args=argv, prog="ral film", as_positional=False)

@@ -87,6 +87,13 @@ class CodeLayout:
         last = ((row + 1) % self.ratio(-1) == 0) & (column == width - 1)
         return np.concatenate([np.zeros(self.length - len(last), bool), last])
 
+    def written(self, rows: int) -> np.ndarray:
+        """Mask (length,) of the cells that are written when ``rows`` rows are done on all levels.
+
+        Coarser levels come first: they are whole before the finest one begins.
+        """
+        return (np.arange(self.length) < self.slices[-1].start) | self.head(rows)
+
     def ratio(self, level: int) -> int:
         """Rows of ``level`` to one row of the coarsest grid."""
         return self.levels[level][0] // self.rows

@@ -20,14 +20,14 @@ HIGH, LOW = (20, 190, 90), (230, 40, 40)  # tints of scores: real, fake
 
 @torch.no_grad()
 def mean_child_vectors(vqvae: VQVAE, real: Sequence[Tensor]) -> list[Tensor]:
-    """What usually stands beneath a code of the coarsest grid: a mean codebook vector.
+    """The mean codebook vector that stands beneath a code of the coarsest grid in real codes.
 
     Args:
         real: real codes, int64 (N, h, w) a level.
 
     Returns:
         For each level (num_codes, a, b, code_dim): the mean over real codes of the vector in row a
-        and column b beneath each coarsest code; the mean of all where that code was never seen.
+        and column b beneath each coarsest code; where no real image has that code, the mean of all.
     """
     top = real[0]
     tables = []
@@ -46,24 +46,26 @@ def mean_child_vectors(vqvae: VQVAE, real: Sequence[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def paint(
-    codec: Codec, grids: Sequence[Tensor], num_codes: int, usually: Sequence[Tensor] | None = None
+    codec: Codec, grids: Sequence[Tensor], num_codes: int, means: Sequence[Tensor] | None = None
 ) -> np.ndarray:
     """Decode codes as far as they are written: uint8 (B, H, W, 3).
 
-    There is a checker where a code is EMPTY; but where only finer ones are, and ``usually`` says
-    what usually stands beneath the coarsest code, that is decoded.
+    Where a code is EMPTY there is a grey checker. With ``means`` that holds of the coarsest grid
+    alone: where only finer codes are EMPTY, the mean vectors beneath the coarsest code are decoded.
 
     Args:
-        grids: int64 (B, h, w) a level; ``num_codes`` is EMPTY.
-        usually: what :func:`mean_child_vectors` returned, of a VQ-VAE.
+        codec: decodes; a :class:`VQVAE` if ``means`` are given.
+        grids: one int64 tensor (B, h, w) for each level, coarsest first.
+        num_codes: the value of EMPTY.
+        means: what :func:`mean_child_vectors` returned.
     """
     empty = [grid >= num_codes for grid in grids]
     known = [grid.masked_fill(blank, 0) for grid, blank in zip(grids, empty, strict=True)]
-    if usually is None:
+    if means is None:
         decoded = codec.decode(known)
     else:
         assert isinstance(codec, VQVAE)
-        decoded, empty = codec.decode_vectors(_expect(codec, known, empty, usually)), empty[:1]
+        decoded, empty = codec.decode_vectors(_fill(codec, known, empty, means)), empty[:1]
     images = to_bytes(decoded).transpose(0, 2, 3, 1)
     width = images.shape[2]
     blank = np.zeros(images.shape[:3], bool)
@@ -75,12 +77,12 @@ def paint(
     return np.where(blank[..., None], np.take(BLANK, checker)[..., None], images).astype(np.uint8)
 
 
-def _expect(
-    vqvae: VQVAE, known: Sequence[Tensor], empty: Sequence[Tensor], usually: Sequence[Tensor]
+def _fill(
+    vqvae: VQVAE, known: Sequence[Tensor], empty: Sequence[Tensor], means: Sequence[Tensor]
 ) -> list[Tensor]:
-    """The vectors (B, D, h, w) of each level, the usual ones where its codes are EMPTY."""
+    """The vectors (B, D, h, w) of each level, where its codes are EMPTY the mean ones."""
     vectors = []
-    for vector, blank, table in zip(vqvae.lookup(known), empty, usually, strict=True):
+    for vector, blank, table in zip(vqvae.lookup(known), empty, means, strict=True):
         beneath = table[known[0]]  # (B, h, w, a, b, D)
         beneath = beneath.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)  # (B, D, H, W)
         vectors.append(torch.where(blank[:, None], beneath, vector))
@@ -93,9 +95,9 @@ def to_bytes(images: Tensor) -> np.ndarray:
 
 
 def contact_sheet(images: np.ndarray) -> np.ndarray:
-    """Images uint8 (N, 3, H, W) in a square of rows, as one picture uint8 (H', W', 3).
+    """One picture uint8 (H', W', 3) of images uint8 (N, 3, H, W), in about as many rows as columns.
 
-    Small ones are enlarged, each pixel to a square, so that nothing is smoothed over.
+    Small images are enlarged without smoothing, every pixel to a square.
     """
     grid = make_grid(torch.from_numpy(images), nrow=math.ceil(len(images) ** 0.5))  # (3, H, W)
     times = max(1, 96 // images.shape[-1])

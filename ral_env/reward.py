@@ -1,6 +1,6 @@
-"""From score maps to rewards: pure functions on tensors (paper sections 4.2 and 4.4).
+"""From score maps to rewards: pure functions on tensors, and normalisers (sections 4.2 and 4.4).
 
-A score map is (B, 1, h', w') with one score for each patch of the input; real is high.
+A score map is float32 (B, 1, h', w') with one score for each patch of the input; real is high.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def normalise(score_map: Tensor, scale: float) -> Tensor:
 
 
 class Normaliser:
-    """Keeps the scale that brings scores into [-1, 1] (section 4.4).
+    """Finds the scale that brings scores into [-1, 1] (section 4.4).
 
     "By the highest value over a set of real and fake images" is read as the largest absolute score
     of the current real and fake batch.
@@ -51,18 +51,18 @@ class Normaliser:
         largest = max(
             check_finite(scores).abs().max().item() for scores in (real_scores, fake_scores)
         )
-        self.scale = max(
-            largest, 1e-6
-        )  # a discriminator that says 0 everywhere must not divide by 0
+        self.scale = max(largest, 1e-6)  # where all scores are 0, nothing is divided by 0
 
     def __call__(self, score_map: Tensor) -> Tensor:
         """Normalised scores in [-1, 1], of the same shape."""
         return normalise(score_map, self.scale)
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to hold."""
         return {"scale": self.scale}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned."""
         self.scale = float(state["scale"])
 
 
@@ -70,7 +70,11 @@ class RunningNormaliser(Normaliser):
     """A scale that moves slowly: rewards of successive batches are on nearly one scale.
 
     Args:
-        decay: share of the old scale that each update keeps; the first update keeps none of it.
+        scale: the scale before the first update.
+        decay: share of the old scale in the new one, in [0, 1); the first update takes none of it.
+
+    Raises:
+        ValueError: if the decay is not in that range.
     """
 
     def __init__(self, scale: float = 1.0, decay: float = 0.9):
@@ -104,7 +108,7 @@ def single(score_map: Tensor) -> Tensor:
 
 
 def upsample(score_map: Tensor, grid: tuple[int, int], stride: float) -> Tensor:
-    """The score at each code's own location, (B, 1, h', w') -> (B, h, w) (section 4.2).
+    """The score at the location of each code, (B, 1, h', w') -> (B, h, w) (section 4.2).
 
     Nearest: a code takes the score of the patch whose block of ``stride`` cells holds its centre.
     Rows and columns left over where the map was floored take the last score.
@@ -138,10 +142,10 @@ def control(score_map: Tensor, source: str, rngs: Sequence[np.random.Generator])
 
     Args:
         score_map: normalised, (B, 1, h', w').
-        source: "discriminator" (unchanged), "constant" (ones), "random" (uniform in [-1, 1), each
-            canvas from its own generator), or "shuffled" (another canvas's, permuted over the
-            batch by the first generator).
-        rngs: a generator for each canvas.
+        source: "discriminator" (unchanged), "constant" (ones), "random" (uniform in [-1, 1)), or
+            "shuffled" (permuted over the batch, so that each canvas has another's).
+        rngs: a generator for each canvas. Under "random" each draws the map of its canvas; under
+            "shuffled" the first draws the permutation.
 
     Raises:
         ValueError: if the source is unknown, or a batch of one is to be shuffled.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import ral_env
+from ral_env import migrations
 from ral_env.bundle import Bundle
 from ral_env.nets import PixelCNN, joint
 from ral_env.nets.graph import GraphSampler
@@ -34,13 +36,16 @@ def draw(
     backend: str = "eager",
     precision: str = "float32",
 ) -> list[Tensor]:
-    """``count`` whole canvases, int64 (count, h, w) a level, on the device of the bundle's priors.
+    """Sample whole canvases, one int64 tensor (count, h, w) for each level, coarsest first.
 
     Args:
-        batch: canvases that are written together.
-        generator: of that device.
+        bundle: its priors sample, on the device that they are on.
+        count: number of canvases.
+        batch: number of canvases that are written together.
+        temperature: divides the logits; 0 takes the likeliest code.
+        generator: source of all randomness, on that device.
         backend: ``eager``, or the steps of :class:`GraphSampler`: ``graph`` or ``compiled``.
-        precision: of the latter two.
+        precision: ``float32``, or for those steps ``bfloat16``.
 
     Raises:
         ValueError: if the backend has no such precision, or cannot take these priors.
@@ -82,24 +87,25 @@ def command(
 ) -> None:
     """Sample images from a bundle's priors.
 
-    Leaves a picture of them all; beside it, with the same name, their codes as NPZ (``level_0`` is
-    the top, int16 (N, h, w)) and these settings as JSON.
+    Three files are written: a PNG of all images, and under the same name their codes as NPZ
+    (``level_0`` is the coarsest level, int16 (N, h, w)) and these settings as JSON.
 
     Args:
-        env: id of an environment.
-        bundle: another bundle than the id's own.
-        count: images.
-        batch: images that are written together; it changes which noise an image gets.
-        temperature: of sampling; 0 takes the likeliest code, always the same image.
-        seed: of the samples.
-        device: cpu or cuda.
-        backend: eager is exact and needs nothing; graph replays CUDA graphs, compiled lets Inductor
-            write them first, which takes minutes and pays for many batches.
-        precision: bfloat16 is for graph and compiled, and is not exact.
-        out: the PNG file.
+        env: Id of the environment whose bundle is sampled.
+        bundle: Name or path of a bundle to take instead.
+        count: Number of images.
+        batch: Number of images that are sampled together; it changes which noise an image gets.
+        temperature: Temperature of sampling; 0 takes the likeliest code, always the same image.
+        seed: Seed of the samples.
+        device: Device that the networks run on, cpu or cuda.
+        backend: How sampling steps run. eager is exact and runs anywhere; graph replays CUDA
+            graphs; compiled lets Inductor write them first, which takes minutes and pays for many
+            batches.
+        precision: Number format of the backends graph and compiled; bfloat16 is not exact.
+        out: Name of the PNG file.
     """
     if min(count, batch) < 1:
-        raise ValueError(f"count={count}, batch={batch}: expected 1 or more of each")
+        raise ValueError(f"count={count}, batch={batch}: expected 1 or more")
     settings = dict(locals())
     path = Path(out)
     if path.is_dir() or path.suffix.lower() != ".png":
@@ -134,8 +140,10 @@ def command(
 
 
 def main(argv: list[str] | None = None) -> None:
+    """``ral sample``; ``argv`` None takes the arguments of the process."""
     from jsonargparse import auto_cli
 
+    argv = migrations.options(sys.argv[1:] if argv is None else argv, "sample")
     auto_cli(command, args=argv, prog="ral sample", as_positional=False)
 
 

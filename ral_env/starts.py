@@ -49,6 +49,7 @@ def draw(
     """Settle the mode and the rows of an episode; what is left open is drawn uniformly.
 
     Args:
+        rng: draws the mode if the start is "partial", then the rows if they are None.
         start: one of ``START_MODES``. "partial" is "continue" or "scratch" with equal chance.
         rows: rows to start with, or None to draw them.
         min_rows: see :func:`min_rows`.
@@ -64,7 +65,7 @@ def draw(
         start = ("continue", "scratch")[rng.integers(2)]
     allowed = row_range(layout, start, min_rows)
     if rows is not None:
-        try:  # a 0-d integer array counts: some wrappers make those of integers
+        try:  # a 0-d integer array counts: there are wrappers that make those of integers
             rows = None if isinstance(rows, bool) else operator.index(rows)
         except TypeError:
             rows = None

@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ral_env.bundle import Bundle
+from ral_env.envs import infos
+from ral_env.envs.frames import Window
 from ral_env.envs.vector import LatentCanvasVectorEnv
 from ral_env.layout import CodeLayout
 
@@ -35,16 +37,16 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     ## Rewards
     Scores are divided by ``reward_scale`` and clamped to [-1, 1]; real is high.
     - "single" (Eq. 6): 0, and with the last code the mean of the score map.
-    - "intermediate" (section 4.2): each code earns the score at its own location, upsampled to its
-      level's grid. Scores are known only when the canvas is finished, so the last step pays the
-      sum, and ``info["step_rewards"]`` says what each step earned.
-    - "rowwise": dense and causal, for agents that know nothing of hindsight. When the codes of a
-      row of the coarsest grid are complete on all levels, the image down to there is scored, and
-      the row's codes earn their own scores at once (rows that are too few for the discriminator
-      are paid with the first that is enough).
+    - "intermediate" (section 4.2): each code earns the score at its location; the score map is
+      upsampled to the grid of each level. Scores are known only when the canvas is finished, so the
+      last step pays the sum, and ``info["step_rewards"]`` says what each step earned.
+    - "rowwise": dense and causal, for agents that do not read infos. When a row of the coarsest
+      grid is complete on all levels, the image down to that row is scored, and the codes of the row
+      earn the scores at their locations at once. Where the first rows are too few for the
+      discriminator, they are paid together with the first row that makes them enough.
 
     ``reward_source`` replaces the score map in control experiments: "constant" (ones), "random"
-    (uniform in [-1, 1)), "shuffled" (another canvas's; needs the vector environment).
+    (uniform in [-1, 1)), "shuffled" (that of another canvas; needs the vector environment).
 
     ## Starting state
     ``reset(options={"start": ..., "rows": k, "codes": ...})``; rows count on the coarsest grid.
@@ -52,7 +54,7 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     - "continue": the first k rows are real: ``codes`` (flat, grid, or a list of grids), or those
       of an image of the train split.
     - "scratch": only the first k rows exist, all EMPTY; the image is only that tall.
-    - "partial": continue or scratch, and the rows, at random (section 4.3).
+    - "partial": "continue" or "scratch", at random, and so are the rows (section 4.3).
 
     ## Episode end
     ``terminated`` when no cell is EMPTY; never ``truncated``. The last ``info`` holds
@@ -61,21 +63,22 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     negative log-likelihood in nats of all cells that the episode has.
 
     ## Arguments
-    - ``bundle`` (None): name or path of a bundle, or a loaded one. None is the id's own, or, where
-      that is not to be found, a stand-in of the same shape: procedural faces, with a warning.
+    - ``bundle`` (None): name or path of a bundle, or a loaded one. None takes the bundle that the
+      id names; if it is not found, a stand-in of the same shape (procedural faces), with a warning.
       ``env.unwrapped.bundle.dataset`` says what it was trained on.
     - ``task`` (set by the id): the images and grids that a bundle must have.
-    - ``bundle_required`` (False): refuse a stand-in.
+    - ``bundle_required`` (False): whether to refuse a stand-in.
     - ``reward`` ("single"): or "intermediate", "rowwise".
     - ``reward_source`` ("discriminator"): or "constant", "random", "shuffled".
     - ``start`` ("full"): or "continue", "scratch", "partial"; for resets without that option.
     - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``viewer``).
-    - ``overlay`` (None): tints what is rendered: "scores" (of the finished rows; green is real, red
+    - ``overlay`` (None): what tints the frames: "scores" (of the finished rows; green is real, red
       is fake), "real" (the rows that were given are blue), or "both".
-    - ``pad_info`` (False): fill ``step_rewards`` up to length with 0 and ``score_map`` to the whole
-      image's with NaN. Gymnasium's own Sync- and AsyncVectorEnv need it where episodes differ in
-      length, as they hold infos of one shape only; the native vector environment does not.
-    - ``device`` ("cpu"): where the networks run.
+    - ``pad_info`` (False): whether to fill ``step_rewards`` with 0 up to ``length``, and
+      ``score_map`` with NaN up to the size of a whole image's. Gymnasium's Sync- and AsyncVectorEnv
+      hold infos of one shape only and need this where episodes differ in length; the native vector
+      environment does not.
+    - ``device`` ("cpu"): device that the networks run on.
 
     All raise a ValueError that says what was expected, as do wrong actions and options.
     """
@@ -104,16 +107,21 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         )
         self.render_mode = render_mode
         self.pad_info = pad_info
-        self._window: Any = None
+        human = render_mode == "human"
+        self._window = (
+            Window(str(self.bundle.dataset), self.metadata["render_fps"]) if human else None
+        )
         self.observation_space = self._batch.single_observation_space
         self.action_space = self._batch.single_action_space
 
     @property
     def bundle(self) -> Bundle:
+        """The bundle that it runs on."""
         return self._batch.bundle
 
     @property
     def layout(self) -> CodeLayout:
+        """How the codes of all levels lie in an observation."""
         return self._batch.layout
 
     @property
@@ -134,67 +142,50 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: seed of the generator, or None: it goes on where it is.
+            options: ``start``, ``rows``, ``codes``; see "Starting state" above.
+
+        Returns:
+            The observation int16 (length,), and an empty info.
+        """
         super().reset(seed=seed)
-        self._batch.rngs = [self.np_random]
+        self._batch.rngs[0] = self.np_random
         observations, _ = self._batch.reset(options=options)
-        if self.render_mode == "human":
-            self._show()
+        self._show()
         return observations[0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Write ``action``, a code, into the first EMPTY cell.
+
+        Returns:
+            The observation int16 (length,), the reward, terminated, False (never truncated), and
+            the info: empty before the end.
+        """
         action = np.asarray(action)
         if action.ndim:
             raise ValueError(f"action: got shape {action.shape}, expected a single integer")
-        observations, rewards, terminated, _, infos = self._batch.step(action[None])
-        info = {key: values[0] for key, values in infos.items() if not key.startswith("_")}
-        info = {
-            key: value.item() if isinstance(value, np.generic) else value
-            for key, value in info.items()
-        }
+        observations, rewards, terminated, _, batch_info = self._batch.step(action[None])
+        info = infos.of_first(batch_info)
         if info and self.pad_info:
-            steps, score_map = info["step_rewards"], info["score_map"]
-            info["step_rewards"] = np.pad(steps, (0, self.layout.length - len(steps)))
-            missing = score_map.shape[1] - score_map.shape[0]  # a whole image's map is square
-            info["score_map"] = np.pad(
-                score_map, ((0, missing), (0, 0)), constant_values=np.float32(np.nan)
-            )
-        if self.render_mode == "human":
-            self._show()
+            info = infos.padded(info, self.layout.length)
+        self._show()
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> Any:  # Gymnasium types it as a type variable of its own
         """The canvas as far as it is written, uint8 (H, W, 3); None if it is shown in a window."""
         frames = self._batch.render()
-        return None if frames is None or self.render_mode == "human" else frames[0]
+        return None if frames is None or self._window else frames[0]
 
     def _show(self) -> None:
-        """Put the present frame into the window, ``render_fps`` times a second at most."""
-        try:
-            import pygame
-        except ModuleNotFoundError as error:
-            raise gym.error.DependencyNotInstalled(
-                "render_mode='human' needs pygame: pip install 'ral-env[viewer]'"
-            ) from error
-        frames = self._batch.render()
-        assert frames is not None
-        if self._window is None:
-            pygame.display.init()  # not pygame.init(), which wants sound as well
-            self._window = pygame.display.set_mode(frames[0].shape[1::-1])
-            pygame.display.set_caption(str(self.bundle.dataset))
-            self._clock = pygame.time.Clock()
-        pygame.event.pump()
-        # pygame counts columns first.
-        self._window.blit(pygame.surfarray.make_surface(frames[0].transpose(1, 0, 2)), (0, 0))
-        pygame.display.flip()
-        self._clock.tick(self.metadata["render_fps"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy opens a window of its own."""
-        return {k: v for k, v in vars(self).items() if k != "_clock"} | {"_window": None}
+        if self._window:
+            frames = self._batch.render()
+            assert frames is not None
+            self._window.show(frames[0])
 
     def close(self) -> None:
-        if self._window is not None:
-            import pygame
-
-            pygame.display.quit()
-            self._window = None
+        """Close the window, if there is one."""
+        if self._window:
+            self._window.close()

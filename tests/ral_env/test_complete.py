@@ -1,4 +1,4 @@
-"""``ral complete``: what is kept is the image's own, what is written depends on the seed."""
+"""``ral complete``: what is kept is of the image, what is written depends on the seed."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def run(path: Path, files: list[str], **changes: Any) -> list[Completion]:
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_two", "tiny_two_codes"])
 @pytest.mark.parametrize("rows", [1, 3, 7])
-def test_kept_rows_are_the_images_own_on_every_level(request, files, name, rows):
+def test_kept_rows_are_those_of_the_image_on_every_level(request, files, name, rows):
     path = request.getfixturevalue(name)
     found = bundle.load(path)
     for file, one in zip(files, run(path, files, rows=rows, peek=True), strict=True):
         pixels = torch.from_numpy(read(file, 32))[None].float() / 127.5 - 1
-        own = found.vqvae.encode(pixels)
+        codes = found.vqvae.encode(pixels)
         assert one.rows == rows and one.codes.shape == (3, found.layout.length)
         assert one.codes.dtype == np.int16 and 0 <= one.codes.min() <= one.codes.max() < 16
         for level, grid in enumerate(found.layout.unflatten(one.codes)):
             kept = rows * found.layout.ratio(level)
-            assert (grid[:, :kept] == own[level].numpy()[:, :kept]).all()
-            assert (grid[:, kept:] != own[level].numpy()[:, kept:]).any()  # the rest is written
+            assert (grid[:, :kept] == codes[level].numpy()[:, :kept]).all()
+            assert (grid[:, kept:] != codes[level].numpy()[:, kept:]).any()  # the rest is written
 
 
 def test_codes_images_and_rewards_belong_together(tiny_two, files):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ral_env import bundle, cli
+from ral_env import bundle, cli, film
 from ral_env.film import watch
 from ral_env.nets import joint
 from ral_env.sample import command
@@ -18,7 +19,7 @@ from ral_env.sample import command
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_two"])
 @pytest.mark.parametrize("backend", ["eager", "graph"])
-def test_codes_are_the_priors_own_and_pictures_show_them(request, tmp_path, name, backend):
+def test_codes_are_samples_of_the_priors_and_pictures_show_them(request, tmp_path, name, backend):
     path, out = str(request.getfixturevalue(name)), tmp_path / "made" / "faces.png"
     command("RALBundle-v0", path, count=5, batch=4, seed=3, backend=backend, out=str(out))
     made = bundle.load(path)
@@ -39,6 +40,13 @@ def test_codes_are_the_priors_own_and_pictures_show_them(request, tmp_path, name
     assert np.array_equal(pixels[:, :, 2 : side + 2], shown)
     told = json.loads(out.with_suffix(".json").read_text())
     assert told["seed"] == 3 and told["backend"] == backend and told["dataset"] == made.dataset
+
+
+def test_the_old_name_of_an_option_is_taken(tiny, tmp_path):
+    words = ["--env", "RALBundle-v0", "--bundle", str(tiny), "--count", "1", "--way", "graph"]
+    with pytest.warns(FutureWarning, match="--way is called --backend now"):
+        assert cli.main(["sample", *words, "--out", str(tmp_path / "one.png")]) == 0
+    assert json.loads((tmp_path / "one.json").read_text())["backend"] == "graph"
 
 
 @pytest.mark.parametrize(
@@ -73,17 +81,20 @@ def test_the_id_of_another_project_is_refused(arguments, capsys):
 def test_a_window_shows_episodes_until_it_is_closed(tiny, monkeypatch, capsys):
     pygame = pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setattr("ral_env.film.time.sleep", lambda _: None)
     monkeypatch.setattr(
         "ral_env.envs.single.LatentCanvasEnv.metadata", {"render_modes": ["human"], "render_fps": 0}
     )
-    watch("RALBundle-v0", str(tiny), episodes=2, seed=5)
+    watch("RALBundle-v0", str(tiny), episodes=2, seed=5, pause=0)
     assert [line[:6] for line in capsys.readouterr().out.splitlines()] == ["seed 5", "seed 6"]
 
-    def closing(*_):
-        pygame.event.post(pygame.event.Event(pygame.QUIT))
+    asked_to_close, steps = film._asked_to_close, itertools.count()
 
-    monkeypatch.setattr("ral_env.film.time.sleep", closing)
-    watch("RALBundle-v0", str(tiny), seed=5)
+    def closing() -> bool:
+        if next(steps) == 70:  # 64 to an episode
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+        return asked_to_close()
+
+    monkeypatch.setattr(film, "_asked_to_close", closing)
+    watch("RALBundle-v0", str(tiny), seed=5, pause=0)
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert pygame.display.get_surface() is None

@@ -9,7 +9,7 @@ from torch import nn
 from ral_env import bundle, reward
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.envs.vector import LatentCanvasVectorEnv
-from ral_env.nets import PatchGAN, PatchGANConfig
+from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN
 
 MAP = torch.tensor([[0.1, -0.2], [0.3, 0.4]])  # of 32x32 pixels, so 16 to a patch
 
@@ -51,7 +51,7 @@ def test_single_pays_the_mean_of_the_normalised_map_at_the_end(tiny):
     assert info["score_map"][1] == close(np.array([[0.5, -1], [1, 1]]))
 
 
-def test_intermediate_pays_each_code_the_score_at_its_own_place(tiny):
+def test_intermediate_pays_each_code_the_score_at_its_place(tiny):
     env = LatentCanvasVectorEnv(1, tiny, reward="intermediate")
     env.set_discriminator(Known(), reward_scale=1.0)
     _, rewards, *_, info = finish(env)
@@ -146,7 +146,7 @@ def test_rowwise_pays_each_row_when_it_is_finished(request, case):
     env = LatentCanvasEnv(request.getfixturevalue(name), reward="rowwise")
     env.set_discriminator(Known(), reward_scale=1.0)
     obs, _ = env.reset(seed=0, options=options)
-    rewards, end = [], False
+    rewards, end, info = [], False, {}
     while not end:
         _, earned, end, _, info = env.step(3)
         assert type(earned) is float
@@ -203,21 +203,21 @@ def test_canvases_out_of_step_are_paid_row_by_row_each_for_itself(tiny_two):
     mask = np.array([False, True])
     obs, _ = env.reset(options={"start": "continue", "rows": 4, "reset_mask": mask})
     codes = np.where(obs == 16, np.random.default_rng(0).integers(0, 16, obs.shape), obs)
-    rewards = []
+    rewards, info = [], {}
     for _ in range(40):  # to the end of the first, a quarter of the second
         obs, earned, *_, info = env.step(codes[[0, 1], (obs == 16).argmax(1)])
         rewards.append(earned)
     for i, rows in enumerate((7, 4)):
         alone = LatentCanvasVectorEnv(1, tiny_two, reward="rowwise", autoreset_mode="disabled")
         alone.reset(options={"start": "continue", "rows": rows, "codes": codes[i].astype(int)})
-        *_, own = alone.complete(codes[i : i + 1])
-        steps = own["step_rewards"][0]
+        *_, info_alone = alone.complete(codes[i : i + 1])
+        steps = info_alone["step_rewards"][0]
         assert np.array(rewards)[:, i] == close(steps[:40], 40)
         assert steps[:40].any() == (i == 0)
     assert info["_rows"].tolist() == [True, False]
 
 
-def test_intermediate_is_upsampled_to_each_levels_own_grid(tiny_two):
+def test_intermediate_is_upsampled_to_the_grid_of_each_level(tiny_two):
     env = LatentCanvasVectorEnv(1, tiny_two, reward="intermediate")
     env.set_discriminator(Known(), reward_scale=1.0)
 
@@ -275,7 +275,7 @@ def scores_of_changes(env: LatentCanvasVectorEnv, seed: int) -> tuple[np.ndarray
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_codes_own_score_is_the_one_that_moves_most_with_it(request, name):
+def test_the_score_at_a_codes_place_moves_most_with_it(request, name):
     levels, source, layers = NETS[name]
     loaded = bundle.load(request.getfixturevalue(name))
     torch.manual_seed(0)
@@ -288,9 +288,9 @@ def test_a_codes_own_score_is_the_one_that_moves_most_with_it(request, name):
     for seed in range(4):
         before, after = scores_of_changes(env, seed)
         moved += abs(after - before)
-    own, most = moved.diagonal(), moved.max(1)  # of each cell's reward, and of any cell's
+    itself, most = moved.diagonal(), moved.max(1)  # of each cell's reward, and of any cell's
     # The nets are not linear, so here and there a neighbour comes close.
-    assert (own >= 0.7 * most).all() and (own == most).mean() > 0.95
+    assert (itself >= 0.7 * most).all() and (itself == most).mean() > 0.95
 
 
 def patches_within_reach(cell: int, level: int, name: str) -> tuple[int, int]:
@@ -329,8 +329,10 @@ def test_scores_beyond_the_reach_of_a_code_do_not_move_at_all(request, name):
         spans = [patches_within_reach(x, level, name) for x in cell]
         for j, (other, *there) in enumerate(place):
             side = 8 * 2**other
-            own = [int((x + 0.5) * patches / side) for x in there]
-            far[i, j] = any(not low <= x <= high for x, (low, high) in zip(own, spans, strict=True))
+            patch = [int((x + 0.5) * patches / side) for x in there]
+            far[i, j] = any(
+                not low <= x <= high for x, (low, high) in zip(patch, spans, strict=True)
+            )
     assert far.any(1).mean() > 0.5 and not moved[far].any()
     assert moved.diagonal().all()
 
@@ -399,9 +401,10 @@ def test_nll_oracle_is_that_of_all_cells_in_nats(tiny):
         *_, info = finish(env, **options)
         rows = options["rows"] if options.get("start") == "scratch" else 8
         codes = torch.from_numpy(info["final_canvas"].astype(int)).view(2, 8, 8)[:, :rows]
-        assert len(env.bundle.oracles) == 1
         with torch.no_grad():
-            logits = env.bundle.oracles[0].logits(codes)  # (B, h, w, num_codes)
+            (oracle,) = env.bundle.oracles
+            assert isinstance(oracle, PixelCNN)
+            logits = oracle.logits(codes)  # (B, h, w, num_codes)
         nll = nn.functional.cross_entropy(logits.permute(0, 3, 1, 2), codes, reduction="none").sum(
             (1, 2)
         )
@@ -411,6 +414,7 @@ def test_nll_oracle_is_that_of_all_cells_in_nats(tiny):
 def test_nll_oracle_of_two_levels_is_that_of_the_bottom_given_the_top(tiny_two):
     env = LatentCanvasVectorEnv(3, tiny_two)
     top_net, bottom_net = env.bundle.oracles
+    assert isinstance(top_net, PixelCNN) and isinstance(bottom_net, PixelCNN)
     for options in ({}, {"start": "continue", "rows": 5}, {"start": "scratch", "rows": 4}):
         *_, info = finish(env, **options)
         rows = options["rows"] if options.get("start") == "scratch" else 8

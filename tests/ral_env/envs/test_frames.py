@@ -15,6 +15,13 @@ from ral_env.picture import ABSENT, BLANK, HIGH, LOW, REAL
 SCORES = torch.tensor([[0.6, -0.4], [-0.2, 0.0]])  # of 32x32 pixels: 128 of a frame's to a patch
 
 
+def frame_of(env: LatentCanvasVectorEnv) -> np.ndarray:
+    """The first canvas's frame, uint8 (H, W, 3)."""
+    frames = env.render()
+    assert frames is not None
+    return frames[0]
+
+
 def frames_after(path, steps: int, overlays, **options) -> list[np.ndarray]:
     """What each overlay makes of one canvas; scored with SCORES."""
     frames = []
@@ -24,12 +31,42 @@ def frames_after(path, steps: int, overlays, **options) -> list[np.ndarray]:
         env.reset(seed=0, options=options)
         for n in range(steps):
             env.step([n % 16])
-        frames.append(env.render()[0].astype(float))
+        frames.append(frame_of(env).astype(float))
     return frames
 
 
 def mixed(frame: np.ndarray, colour, share: float) -> np.ndarray:
     return (1 - share) * frame + share * np.array(colour)
+
+
+@pytest.mark.parametrize("rows", [4, 8])
+def test_render_shows_written_cells_only(tiny, rows):
+    env = LatentCanvasVectorEnv(2, tiny, render_mode="rgb_array")
+    env.reset(seed=0, options={"start": "scratch", "rows": rows})
+
+    def cells():  # (8, 8, 32, 32, 3): frames are magnified to 256 pixels, 32 a code
+        frames = env.render()
+        assert frames is not None and len(frames) == 2
+        frame = frames[0]
+        assert frame.shape == (256, 256, 3) and frame.dtype == np.uint8
+        return frame.reshape(8, 32, 8, 32, 3).transpose(0, 2, 1, 3, 4)
+
+    blank = cells()
+    assert (blank[:rows] == blank[:rows, :, :1, :1, :1]).all()  # each unwritten cell one grey
+    assert (blank[0, 0] != blank[0, 1]).all() and (blank[0, 0] == blank[1, 1]).all()  # a checker
+    assert (blank[rows:] < blank[:rows].min()).all()  # absent cells are darker than both greys
+    for action in (3, 4, 5):
+        env.step(np.full(2, action))
+    now = cells()
+    changed = (now != blank).any((2, 3, 4))
+    assert changed[0, :3].all() and changed.sum() == 3
+    for action in range(rows * 8 - 4):
+        env.step(np.full(2, action % 16))
+    _, _, terminated, _, info = env.step(np.zeros(2, int))
+    assert terminated.all()
+    image = env.images(info["final_canvas"])[0].transpose(1, 2, 0)
+    picture = cells()[:rows].transpose(0, 2, 1, 3, 4).reshape(rows * 32, 256, 3)
+    assert np.array_equal(picture[::8, ::8], image)
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_two"])
@@ -89,15 +126,15 @@ def test_an_unknown_overlay_is_refused(tiny, argument):
 def test_a_written_top_level_is_a_picture_before_the_bottom_is(tiny_two):
     env = LatentCanvasVectorEnv(1, tiny_two, render_mode="rgb_array", autoreset_mode="disabled")
     env.reset()
-    assert set(np.unique(env.render()[0])) == set(BLANK)
+    assert set(np.unique(frame_of(env))) == set(BLANK)
     codes = np.random.default_rng(0).integers(0, 16, 320)
     for code in codes[:20]:
-        obs, *_ = env.step([code])
-    frame = env.render()[0].reshape(8, 32, 8, 32, 3).swapaxes(1, 2)
+        env.step([code])
+    frame = frame_of(env).reshape(8, 32, 8, 32, 3).swapaxes(1, 2)
     checker = (frame == frame[:, :, :1, :1, :1]).all((2, 3, 4))  # cells of one grey
     assert np.array_equal(checker.ravel(), np.arange(64) >= 20)
     for code in codes[20:64]:
-        obs, *_ = env.step([code])
+        env.step([code])
     # What the top lets expect: the mean of what real images have beneath the same code.
     vqvae, top = env.bundle.vqvae, codes[:64].reshape(8, 8)
     real = env.bundle.split("train")
@@ -111,13 +148,13 @@ def test_a_written_top_level_is_a_picture_before_the_bottom_is(tiny_two):
         vectors = vqvae.codebooks[0][torch.from_numpy(top)].permute(2, 0, 1)[None]
         image = vqvae.decode_vectors([vectors, bottom])[0].permute(1, 2, 0)
     expected = ((image + 1) * 127.5).round().clamp(0, 255).numpy()
-    before = env.render()[0]
+    before = frame_of(env)
     assert before[::8, ::8] == pytest.approx(expected, abs=1)
     for code in codes[64:]:
-        obs, *_ = env.step([code])
-    after = env.render()[0]
+        env.step([code])
+    after = frame_of(env)
     assert not np.array_equal(before, after)
-    assert np.array_equal(after[::8, ::8], env.images(obs)[0].transpose(1, 2, 0))
+    assert np.array_equal(after[::8, ::8], env.images(codes[None])[0].transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_two"])
