@@ -55,8 +55,8 @@ def train(
         progress: whether to show a progress bar.
         watch: called every ``watch_every`` iterations with the iteration and the policies as they
             would be returned; what it returns is logged with the other figures.
-        bundle: a loaded bundle, in place of ``config.bundle``. Of one that
-            :func:`ral_env.bundle.custom.assemble` made, ``out`` gets the fine-tuned weights alone.
+        bundle: a loaded bundle, in place of ``config.bundle``. Of nets in it that have no config,
+            ``out`` gets the fine-tuned weights alone.
         resume: go on with the run in ``out`` from its last checkpoint. On the CPU the end is, to
             the bit, that of a run that was never cut.
         clock: what seconds are counted by, such as ``time.process_time``.
@@ -202,7 +202,8 @@ def play(
             for cell in np.flatnonzero(rollout.start[0] == state.layout.empty):
                 _, rewards, _, _, infos = envs.step(codes[:, cell])
         else:
-            _, rewards, _, _, infos = envs.complete(codes)
+            score_map = state.processes.shard(score_maps)
+            _, rewards, _, _, infos = envs.complete(codes, score_map)
     step_rewards = torch.from_numpy(infos["step_rewards"]).to(state.processes.device)
     return torch.from_numpy(rewards), step_rewards
 

@@ -7,6 +7,7 @@ written; then there are rows of figures, pictures and checkpoints, and at the en
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -215,7 +216,7 @@ class RunFolder:
 
         ``gym.make(ID, bundle="OUT/bundle")`` takes it.
 
-        Nets that are not ours have no config to make them from again: their weights are saved.
+        Of nets that have no config to make them from again, the weights alone are saved.
 
         Args:
             bundle: what the run began with.
@@ -231,27 +232,22 @@ class RunFolder:
             "dataset": bundle.dataset, "ral-env": __version__, "torch": str(torch.__version__),
         }  # fmt: skip
         write_rows(self.path("metrics.csv"), [results])
-        if not bundles.storable(bundle):
+        tuned = dataclasses.replace(
+            bundle,
+            priors=tuple(policies),
+            discriminator=discriminator,
+            discriminator_input=discriminator_input,
+            reward_scale=reward_scale,
+            recipe=json.loads(self.path("config.json").read_text())
+            | {"fine_tuned_from": bundle.recipe},
+        )
+        if not bundles.storable(tuned):
             nets = {f"prior_{level}": net for level, net in enumerate(policies)}
             for stem, net in {**nets, "discriminator": discriminator}.items():
                 save_model(net, str(self.path(f"{stem}.safetensors")))
         elif policies:
-            bundles.save(
-                self.path("bundle"),
-                vqvae=bundle.vqvae,
-                discriminator=discriminator,  # type: ignore[arg-type]
-                discriminator_input=discriminator_input,
-                reward_scale=reward_scale,
-                priors=policies,  # type: ignore[arg-type]
-                codes=bundle.codes,
-                splits=bundle.splits,
-                dataset=bundle.dataset,
-                recipe=json.loads(self.path("config.json").read_text())
-                | {"fine_tuned_from": bundle.recipe},
-                metrics={k: v for k, v in results.items() if isinstance(v, int | float)},
-                oracles=bundle.oracles,
-                features=bundle.features,
-            )
+            metrics = {k: v for k, v in results.items() if isinstance(v, int | float)}
+            bundles.save(self.path("bundle"), tuned, metrics=metrics)
 
 
 def differences(was: Any, now: Any, path: str = "") -> list[str]:
