@@ -194,141 +194,212 @@ def optimise(
         ValueError: if the batch cannot be shared out evenly, a loss is not finite, or the
             checkpoint is of other settings.
     """
-    processes = Processes(device)
-    shares = processes.count * training.accumulate
-    if training.batch % shares:
-        raise ValueError(
-            f"batch={training.batch} cannot be shared by {processes.count} processes in "
-            f"accumulate={training.accumulate} parts each: choose a multiple of {shares}"
-        )
-    torch.manual_seed(seed + 1_000 * processes.rank)
-    net.to(processes.device)
-    if isinstance(getattr(net, "recompute", None), bool):
-        net.recompute = training.recompute  # type: ignore[assignment]
-    for module in also:
-        module.to(processes.device)
-    processes.broadcast(net)
-    optimizer = torch.optim.AdamW(
-        net.parameters(),
-        lr=training.learning_rate,
-        betas=training.betas,
-        weight_decay=training.weight_decay,
-    )
-    average = copy.deepcopy(net)
-    state: dict[str, Any] = {
-        "step": 0, "seconds": 0.0, "history": [], "sums": {}, "summed": 0,
-        "best": math.inf, "since_best": 0, "best_state": {},
-    }  # fmt: skip
+    run = _Optimisation(net, losses, training, Processes(device), also, seed, clock)
     settings = {"seed": seed, "examples": count, **asdict(training)}
-    parts: dict[str, Any] = {"net": net, "average": average, "optimizer": optimizer}
-    parts |= {f"also_{i}": module for i, module in enumerate(also)}
-    saved = checkpoint and Checkpoint(checkpoint, settings, parts, processes)
+    saved = checkpoint and Checkpoint(checkpoint, settings, run.parts, run.processes)
     if saved and saved.exists():
-        state |= saved.restore()[0]
-    start = clock() - state["seconds"]
-
-    def batches() -> Iterator[Any]:
-        """This process's parts of every batch from the present step on."""
-
-        def indices() -> Iterator[list[int]]:
-            for step in range(state["step"], training.steps):
-                whole = examples(count, training.batch, seed, step).chunk(shares)
-                yield from (part.tolist() for part in whole[processes.rank :: processes.count])
-
-        loader = DataLoader(
-            _Loaded(load),  # type: ignore[arg-type]
-            batch_sampler=indices(),  # type: ignore[arg-type]
-            num_workers=training.workers,
-            collate_fn=_itself,
-            generator=torch.Generator(),  # the global one is part of what must go on exactly
-        )
-        for batch in loader:
-            yield _to(batch, processes.device)
-
-    ahead = batches()
+        run.state |= saved.restore()[0]
+    run.start_clock()
+    batches = _batches(load, count, training, seed, run.state["step"], run.processes)
+    shown = bool(label) and run.processes.rank == 0
     bar = tqdm(
         total=training.steps,
-        initial=state["step"],
+        initial=run.state["step"],
         desc=label,
         unit="step",
-        disable=not label or processes.rank > 0,
+        disable=not shown,
         mininterval=1.0,
     )
     while True:
-        step = state["step"]
-        state["seconds"] = clock() - start
-        finished = step >= training.steps or (seconds is not None and state["seconds"] >= seconds)
-        patient = True
-        # A resumed run has validated already what it is resumed at.
-        seen = bool(state["history"]) and state["history"][-1]["step"] == step
-        if (step % training.period == 0 or finished) and not seen:
-            candidate = average if training.ema else net
-            candidate.eval()
-            with torch.no_grad():
-                figures = validate(candidate)
-            means = {f"train_{k}": v / state["summed"] for k, v in state["sums"].items()}
-            row = {"step": step, "seconds": state["seconds"], **processes.mean(means), **figures}
-            state["history"].append(row)
-            state["sums"], state["summed"] = {}, 0
-            state["since_best"] += 1
-            if (figure := next(iter(figures.values()))) < state["best"]:
-                state["best"], state["since_best"] = figure, 0
-                state["best_state"] = {k: v.clone() for k, v in candidate.state_dict().items()}
-            if label and processes.rank == 0:
-                shown = {k: f"{v:.4g}" for k, v in row.items() if k not in ("step", "seconds")}
-                bar.write(f"{label} {step}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
-            if log and processes.rank == 0:
-                log(state["history"], candidate)
-        if training.patience:
-            patient = state["since_best"] < training.patience
-        if finished or not patient:
+        finished = run.is_over(seconds)
+        if run.is_validation_due(finished):
+            row, candidate = run.validate(validate)
+            if shown:
+                bar.write(f"{label} {_told(row)}")
+            if log and run.processes.rank == 0:
+                log(run.state["history"], candidate)
+        if finished or run.is_out_of_patience():
             break
-        for group in optimizer.param_groups:
-            group["lr"] = training.rate(step)
-        net.train()
-        optimizer.zero_grad()
-        for _ in range(training.accumulate):
-            _backward(losses, next(ahead), training, state, processes)
-        processes.average_gradients(net)
-        if training.clip:
-            nn.utils.clip_grad_norm_(net.parameters(), training.clip)
-        optimizer.step()
-        state["step"] = step + 1
+        run.update(batches)
         bar.update()
+        if saved and run.state["step"] % training.checkpoint_every == 0:
+            run.count_seconds()
+            saved.save(run.state)
+    bar.close()
+    run.keep_best()
+    if saved:
+        saved.save(run.state)
+    return run.state["history"]
+
+
+def _told(row: Row) -> str:
+    """A row's step and figures, for people."""
+    figures = {k: v for k, v in row.items() if k not in ("step", "seconds")}
+    return f"{row['step']}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
+
+
+class _Optimisation:
+    """The net, its average and optimiser, and where the training stands.
+
+    ``state`` is what a checkpoint keeps beside ``parts``: the step, seconds and history, the sums
+    of losses since the last row, and the best weights so far.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        losses: Callable[[Any], dict[str, Tensor]],
+        training: Training,
+        processes: Processes,
+        also: Sequence[nn.Module],
+        seed: int,
+        clock: Callable[[], float],
+    ):
+        shares = processes.count * training.accumulate
+        if training.batch % shares:
+            raise ValueError(
+                f"batch={training.batch} cannot be shared by {processes.count} processes in "
+                f"accumulate={training.accumulate} parts each: choose a multiple of {shares}"
+            )
+        self.net, self.losses, self.training, self.processes = net, losses, training, processes
+        self.clock = clock
+        torch.manual_seed(seed + 1_000 * processes.rank)
+        net.to(processes.device)
+        if isinstance(getattr(net, "recompute", None), bool):
+            net.recompute = training.recompute  # type: ignore[assignment]
+        for module in also:
+            module.to(processes.device)
+        processes.broadcast(net)
+        self.optimizer = torch.optim.AdamW(
+            net.parameters(),
+            lr=training.learning_rate,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+        )
+        self.average = copy.deepcopy(net)
+        self.parts: dict[str, Any] = {
+            "net": net,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            **{f"also_{i}": module for i, module in enumerate(also)},
+        }
+        self.state: dict[str, Any] = {
+            "step": 0, "seconds": 0.0, "history": [], "sums": {}, "summed": 0,
+            "best": math.inf, "since_best": 0, "best_state": {},
+        }  # fmt: skip
+
+    def start_clock(self) -> None:
+        """Count seconds from here, those before the training was cut included."""
+        self.began = self.clock() - self.state["seconds"]
+
+    def count_seconds(self) -> None:
+        """Let the state say how long the training has taken."""
+        self.state["seconds"] = self.clock() - self.began
+
+    def is_over(self, seconds: float | None) -> bool:
+        """Whether all steps are done, or the seconds over."""
+        self.count_seconds()
+        late = seconds is not None and self.state["seconds"] >= seconds
+        return self.state["step"] >= self.training.steps or late
+
+    def is_validation_due(self, finished: bool) -> bool:
+        """Whether this step is to have a row. A resumed run has one of what it is resumed at."""
+        step, history = self.state["step"], self.state["history"]
+        validated = bool(history) and history[-1]["step"] == step
+        return (step % self.training.period == 0 or finished) and not validated
+
+    def validate(self, measure: Callable[[nn.Module], Row]) -> tuple[Row, nn.Module]:
+        """A row for the history, and the net that it is about; the best weights are noted."""
+        state = self.state
+        candidate = self.average if self.training.ema else self.net
+        candidate.eval()
+        with torch.no_grad():
+            figures = measure(candidate)
+        means = {f"train_{k}": v / state["summed"] for k, v in state["sums"].items()}
+        row = {
+            "step": state["step"],
+            "seconds": state["seconds"],
+            **self.processes.mean(means),
+            **figures,
+        }
+        state["history"].append(row)
+        state["sums"], state["summed"] = {}, 0
+        state["since_best"] += 1
+        if (figure := next(iter(figures.values()))) < state["best"]:
+            state["best"], state["since_best"] = figure, 0
+            state["best_state"] = {k: v.clone() for k, v in candidate.state_dict().items()}
+        return row, candidate
+
+    def is_out_of_patience(self) -> bool:
+        """Whether the best figure is too many validations ago."""
+        patience = self.training.patience
+        return bool(patience) and self.state["since_best"] >= patience
+
+    def update(self, batches: Iterator[Any]) -> None:
+        """One update, on this process's parts of the next batch."""
+        training, step = self.training, self.state["step"]
+        for group in self.optimizer.param_groups:
+            group["lr"] = training.rate(step)
+        self.net.train()
+        self.optimizer.zero_grad()
+        for _ in range(training.accumulate):
+            self._backward(next(batches))
+        self.processes.average_gradients(self.net)
+        if training.clip:
+            nn.utils.clip_grad_norm_(self.net.parameters(), training.clip)
+        self.optimizer.step()
+        self.state["step"] = step + 1
         if training.ema:
             # A short memory at first, so that the average does not carry the random start.
-            average_into(average, net, min(training.ema, (step + 1) / (step + 11)))
-        if saved and (step + 1) % training.checkpoint_every == 0:
-            state["seconds"] = clock() - start
-            saved.save(state)
-    bar.close()
-    net.load_state_dict(state["best_state"])
-    net.eval()
-    if saved:
-        saved.save(state)
-    return state["history"]
+            average_into(self.average, self.net, min(training.ema, (step + 1) / (step + 11)))
+
+    def _backward(self, batch: Any) -> None:
+        """Add the gradient of a part of a batch, and its losses to the sums of the next row."""
+        training, state = self.training, self.state
+        kind = self.processes.device.type
+        mixed = torch.autocast(kind, torch.bfloat16, enabled=training.precision == "bfloat16")
+        with mixed:
+            named = self.losses(batch)
+        total = torch.stack([loss.float().sum() for loss in named.values()]).sum()
+        if not torch.isfinite(total):
+            found = {name: loss.item() for name, loss in named.items()}
+            raise ValueError(
+                f"the loss of update {state['step'] + 1} is not finite: {found}. Lower the "
+                f"learning rate ({training.learning_rate}), clip the gradient, or look at the data"
+            )
+        (total / training.accumulate).backward()
+        for name, loss in named.items():
+            state["sums"][name] = state["sums"].get(name, 0.0) + loss.item() / training.accumulate
+        state["summed"] += 1 / training.accumulate
+
+    def keep_best(self) -> None:
+        """Leave the weights that were best in validation in the net."""
+        self.net.load_state_dict(self.state["best_state"])
+        self.net.eval()
 
 
-def _backward(
-    losses: Callable[[Any], dict[str, Tensor]],
-    batch: Any,
+def _batches(
+    load: Callable[[Tensor], Any],
+    count: int,
     training: Training,
-    state: dict[str, Any],
+    seed: int,
+    first: int,
     processes: Processes,
-) -> None:
-    """Add the gradient of one part of a batch, and its losses to the sums of the next row."""
-    kind = processes.device.type
-    mixed = torch.autocast(kind, torch.bfloat16, enabled=training.precision == "bfloat16")
-    with mixed:
-        named = losses(batch)
-    total = torch.stack([loss.float().sum() for loss in named.values()]).sum()
-    if not torch.isfinite(total):
-        found = {name: loss.item() for name, loss in named.items()}
-        raise ValueError(
-            f"the loss of update {state['step'] + 1} is not finite: {found}. Lower the learning "
-            f"rate ({training.learning_rate}), clip the gradient, or look at the data"
-        )
-    (total / training.accumulate).backward()
-    for name, loss in named.items():
-        state["sums"][name] = state["sums"].get(name, 0.0) + loss.item() / training.accumulate
-    state["summed"] += 1 / training.accumulate
+) -> Iterator[Any]:
+    """This process's parts of every batch from step ``first`` on, on its device."""
+    shares = processes.count * training.accumulate
+
+    def indices() -> Iterator[list[int]]:
+        for step in range(first, training.steps):
+            whole = examples(count, training.batch, seed, step).chunk(shares)
+            yield from (part.tolist() for part in whole[processes.rank :: processes.count])
+
+    loader = DataLoader(
+        _Loaded(load),  # type: ignore[arg-type]
+        batch_sampler=indices(),  # type: ignore[arg-type]
+        num_workers=training.workers,
+        collate_fn=_itself,
+        generator=torch.Generator(),  # the global one is part of what must go on exactly
+    )
+    for batch in loader:
+        yield _to(batch, processes.device)
