@@ -93,6 +93,15 @@ def test_codes_of_other_integers_decode_to_the_same_images():
     assert net.decode((CODES,)).shape == IMAGES.shape, "grids may be a tuple"
 
 
+def test_priors_may_be_one_module():
+    priors = [prior(), prior(condition_layers=1, condition_grid=(4, 4))]
+    grids = joint.draw(nn.ModuleList(priors), 2, temperature=0.0)
+    assert all(map(torch.equal, grids, joint.draw(priors, 2, temperature=0.0)))
+    assert torch.equal(
+        joint.total_log_prob(nn.ModuleList(priors), grids), joint.total_log_prob(priors, grids)
+    )
+
+
 def test_networks_that_are_nowhere_yet_and_under_autocast_are_legal():
     with torch.device("meta"):
         net = PixelCNN(PixelCNNConfig((4, 4), 5, 8, 8, 2, output_layers=1))
