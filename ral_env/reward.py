@@ -92,6 +92,7 @@ class RunningNormaliser(Normaliser):
         self.updates = 0
 
     def update(self, real_scores: Tensor, fake_scores: Tensor) -> None:
+        """Move the scale towards that of a real and a fake batch."""
         before = self.scale
         super().update(real_scores, fake_scores)
         if self.updates:
@@ -99,9 +100,11 @@ class RunningNormaliser(Normaliser):
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to hold."""
         return {**super().state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned."""
         super().load_state_dict(state)
         self.updates = int(state["updates"])
 
