@@ -10,10 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+from ral_env.nets.shapes import ScoreMap
 
 REWARDS = ("single", "intermediate", "rowwise")
 REWARD_SOURCES = ("discriminator", "constant", "random", "shuffled")
+
+MeanScores = Float[Tensor, " batch"]
+LevelScores = Float[Tensor, "batch rows columns"]  # one for each code of a level
+CellScores = Float[Tensor, "batch cells"]  # of all levels, one after the other
 
 
 def check_finite(score_map: Tensor) -> Tensor:
@@ -85,6 +92,7 @@ class RunningNormaliser(Normaliser):
         self.updates = 0
 
     def update(self, real_scores: Tensor, fake_scores: Tensor) -> None:
+        """Move the scale towards that of a real and a fake batch."""
         before = self.scale
         super().update(real_scores, fake_scores)
         if self.updates:
@@ -92,9 +100,11 @@ class RunningNormaliser(Normaliser):
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to hold."""
         return {**super().state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned."""
         super().load_state_dict(state)
         self.updates = int(state["updates"])
 
@@ -102,12 +112,12 @@ class RunningNormaliser(Normaliser):
 NORMALISERS = {"batch": Normaliser, "running": RunningNormaliser}
 
 
-def single(score_map: Tensor) -> Tensor:
+def single(score_map: ScoreMap) -> MeanScores:
     """Mean of each score map, (B, 1, h', w') -> (B,): the reward of the last step (Eq. 6)."""
     return score_map.mean((1, 2, 3))
 
 
-def upsample(score_map: Tensor, grid: tuple[int, int], stride: float) -> Tensor:
+def upsample(score_map: ScoreMap, grid: tuple[int, int], stride: float) -> LevelScores:
     """The score at the location of each code, (B, 1, h', w') -> (B, h, w) (section 4.2).
 
     Nearest: a code takes the score of the patch whose block of ``stride`` cells holds its centre.
@@ -125,8 +135,8 @@ def upsample(score_map: Tensor, grid: tuple[int, int], stride: float) -> Tensor:
 
 
 def intermediate(
-    score_map: Tensor, grids: Sequence[tuple[int, int]], strides: Sequence[float]
-) -> Tensor:
+    score_map: ScoreMap, grids: Sequence[tuple[int, int]], strides: Sequence[float]
+) -> CellScores:
     """The score of every cell of every level, (B, 1, h', w') -> (B, cells), levels in turn.
 
     Args:
@@ -137,7 +147,7 @@ def intermediate(
     return torch.cat(maps, 1)
 
 
-def control(score_map: Tensor, source: str, rngs: Sequence[np.random.Generator]) -> Tensor:
+def control(score_map: ScoreMap, source: str, rngs: Sequence[np.random.Generator]) -> ScoreMap:
     """The score map that a control arm pays instead; shape, device and dtype are kept.
 
     Args:

@@ -106,9 +106,8 @@ def an_episode_begins_with_cells_to_write(case: Case) -> None:
     """A reset returns a canvas with EMPTY cells, and no info."""
     env = case.make()
     observation, info = case.reset(env)
-    assert isinstance(observation, np.ndarray) and observation in env.observation_space, (
-        f"{observation!r} is not in {env.observation_space}"
-    )
+    inside = isinstance(observation, np.ndarray) and observation in env.observation_space
+    assert inside, f"{observation!r} is not in {env.observation_space}"
     assert (observation == _layout(env).empty).any(), "no cell is EMPTY after a reset"
     assert info == {}, f"a reset returned the info {info}"
 

@@ -15,11 +15,17 @@ from jaxtyping import install_import_hook
 
 # Whatever a test calls in these, the types and shapes that signatures state are checked. Not so in
 # the samplers (cache, eager, graph), whose calls are so small that checking would take longer.
-CHECKED = ("features", "joint", "mixture", "patchgan", "pixelcnn", "protocol", "uncached", "vqvae")
+NETS = ("features", "joint", "mixture", "patchgan", "pixelcnn", "protocol", "uncached", "vqvae")
+ENVS = ("episodes", "frames", "scorer", "vector")
 with install_import_hook(
-    [f"ral_env.nets.{module}" for module in CHECKED],
+    [
+        "ral_env.reward",
+        *(f"ral_env.nets.{module}" for module in NETS),
+        *(f"ral_env.envs.{module}" for module in ENVS),
+    ],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",  # an int is a float, too
 ):
+    import ral_env.envs.vector  # noqa: F401  so that it and what it imports are checked
     from ral_env import bundle
     from ral_env.nets import (
         VQVAE,

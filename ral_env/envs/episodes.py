@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.utils import seeding
-from torch import Tensor
 
 from ral_env import reward as rewards
 from ral_env import starts
 from ral_env.envs.scorer import Scorer
+from ral_env.envs.shapes import Flags, Rows
+from ral_env.nets.shapes import ScoreMap
 
 
 class Episodes:
@@ -82,7 +83,7 @@ class Episodes:
         self.given[which] = ~empty
         self.rows_paid[which], self.step_rewards[which] = 0, 0
 
-    def over(self) -> np.ndarray:
+    def over(self) -> Flags:
         """Which canvases are finished, bool (count,).
 
         Raises:
@@ -92,11 +93,11 @@ class Episodes:
             raise ValueError("the episode has not begun: call reset() first")
         return self.time == self.steps
 
-    def heights(self) -> np.ndarray:
+    def heights(self) -> Rows:
         """Rows of each canvas's image, counted on the coarsest grid: int64 (count,)."""
         return np.where(self.mode == "scratch", self.rows, self.layout.rows)
 
-    def given_rows(self) -> np.ndarray:
+    def given_rows(self) -> Rows:
         """Rows of each canvas that were given as real: int64 (count,)."""
         return np.where(self.mode == "continue", self.rows, 0)
 
@@ -133,7 +134,7 @@ class Episodes:
                     self._pay_rows(which, row)
 
     @torch.no_grad()
-    def finish(self, which: np.ndarray, score_map: Tensor | None = None) -> list[dict[str, Any]]:
+    def finish(self, which: np.ndarray, score_map: ScoreMap | None = None) -> list[dict[str, Any]]:
         """The final infos (k of them): canvases of one height are decoded and scored in one pass.
 
         Args:
@@ -171,8 +172,8 @@ class Episodes:
         return [found[i] for i in which]
 
     def _score(
-        self, which: np.ndarray, rows: int, score_map: Tensor | None = None
-    ) -> tuple[Tensor, np.ndarray]:
+        self, which: np.ndarray, rows: int, score_map: ScoreMap | None = None
+    ) -> tuple[ScoreMap, np.ndarray]:
         """Score the first ``rows`` rows of canvases in one pass.
 
         Returns:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ral_env import picture, reward
 from ral_env.envs.options import choose
 from ral_env.envs.scorer import Scorer
+from ral_env.envs.shapes import Canvas, Frame, Rows
 from ral_env.nets import VQVAE
 
 OVERLAYS = (None, "scores", "real", "both")
@@ -41,9 +42,7 @@ class FramePainter:
         self.overlay = choose("overlay", overlay, OVERLAYS)
         self._real = real
 
-    def paint(
-        self, canvas: np.ndarray, heights: np.ndarray, given_rows: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
+    def paint(self, canvas: Canvas, heights: Rows, given_rows: Rows) -> tuple[Frame, ...]:
         """One frame for each canvas, uint8 (H, W, 3), 256 pixels or more a side.
 
         Args:
@@ -104,7 +103,7 @@ class Window:
         self._surface: Any = None
         self._clock: Any = None
 
-    def show(self, frame: np.ndarray) -> None:
+    def show(self, frame: Frame) -> None:
         """Show a frame, uint8 (H, W, 3); waits until the one before has had its time.
 
         Raises:

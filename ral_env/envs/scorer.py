@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from ral_env import picture, reward, starts
 from ral_env.bundle import Bundle
 from ral_env.envs.options import check_codes, choose, integers
+from ral_env.envs.shapes import Nats, Pictures, Rows
 from ral_env.nets import joint, represent
+from ral_env.nets.shapes import Grids, ScoreMap
+from ral_env.reward import CellScores
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -109,17 +112,17 @@ class Scorer:
         return self.image_size if input == "image" else self.layout.levels[-1][0]
 
     @torch.no_grad()
-    def images(self, codes: Any) -> np.ndarray:
+    def images(self, codes: Any) -> Pictures:
         """Decoded images, uint8 (B, 3, H, W)."""
         return picture.to_bytes(self.codec.decode(self._grids(codes)))
 
     @torch.no_grad()
-    def score_map(self, codes: Any) -> Tensor:
+    def score_map(self, codes: Any) -> ScoreMap:
         """The discriminator's score maps (B, 1, h', w'), not normalised; real is high."""
         inputs = represent(self.codec, self._grids(codes), self.discriminator_input)
         return self.discriminator(inputs)
 
-    def score(self, codes: Any) -> Tensor:
+    def score(self, codes: Any) -> ScoreMap:
         """Normalised score maps (B, 1, h', w') in [-1, 1], real is high.
 
         Raises:
@@ -127,11 +130,11 @@ class Scorer:
         """
         return self.normalise(self.score_map(codes))
 
-    def normalise(self, score_map: Tensor) -> Tensor:
+    def normalise(self, score_map: ScoreMap) -> ScoreMap:
         """Scores divided by the reward scale and clamped to [-1, 1]."""
         return reward.normalise(score_map, self.reward_scale)
 
-    def check_score_map(self, score_map: Any, heights: np.ndarray) -> Tensor:
+    def check_score_map(self, score_map: Any, heights: Rows) -> ScoreMap:
         """A score map that a caller has computed, on the device of the networks.
 
         Args:
@@ -158,16 +161,16 @@ class Scorer:
             )
         return score_map.detach().to(self.device)
 
-    def cell_scores(self, score_map: Tensor, rows: int) -> Tensor:
+    def cell_scores(self, score_map: ScoreMap, rows: int) -> CellScores:
         """The score at each cell of the first ``rows`` rows, (B, 1, h', w') -> (B, cells)."""
         return reward.intermediate(score_map, self.layout.grids(rows), self.strides)
 
-    def nll_oracle(self, codes: Any) -> np.ndarray:
+    def nll_oracle(self, codes: Any) -> Nats:
         """Negative log-likelihood of all codes under the oracles, in nats: float32 (B,)."""
         assert self.has_oracles
         return -joint.total_log_prob(self._oracles, self._grids(codes)).cpu().numpy()
 
-    def _grids(self, codes: Any) -> list[Tensor]:
+    def _grids(self, codes: Any) -> Grids:
         """Flat codes to int64 tensors (B, h, w), one a level, cropped to the canvases' height."""
         codes = integers("codes", codes)
         if codes.ndim != 2:

@@ -29,6 +29,8 @@ from ral_env.envs.options import (
     seeds,
 )
 from ral_env.envs.scorer import Scorer
+from ral_env.envs.shapes import Canvas, Frame, Pictures, Rewards, StepResult
+from ral_env.nets.shapes import ScoreMap
 from ral_env.reward import REWARD_SOURCES, REWARDS
 from ral_env.tasks import TASKS
 
@@ -148,11 +150,11 @@ class LatentCanvasVectorEnv(VectorEnv):
         """See :meth:`Scorer.load_discriminator`."""
         self.scorer.load_discriminator(state_dict, reward_scale)
 
-    def score(self, codes: Any) -> Tensor:
+    def score(self, codes: Any) -> ScoreMap:
         """Normalised score maps (B, 1, h', w') of finished canvases; see :meth:`Scorer.score`."""
         return self.scorer.score(codes)
 
-    def images(self, codes: Any) -> np.ndarray:
+    def images(self, codes: Any) -> Pictures:
         """Images uint8 (B, 3, H, W) of finished canvases; see :meth:`Scorer.images`."""
         return self.scorer.images(codes)
 
@@ -163,7 +165,7 @@ class LatentCanvasVectorEnv(VectorEnv):
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Canvas, dict[str, Any]]:
         """Begin episodes.
 
         Args:
@@ -188,9 +190,7 @@ class LatentCanvasVectorEnv(VectorEnv):
         self.episodes.begin(asked.which, asked.start, asked.rows, asked.codes)
         return self.episodes.canvas.copy(), {}
 
-    def step(
-        self, actions: Any
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> StepResult:
         """Write one code into the first EMPTY cell of every canvas.
 
         Args:
@@ -220,9 +220,7 @@ class LatentCanvasVectorEnv(VectorEnv):
         rewards[acting] = self.episodes.write(acting, actions)
         return self._advance(acting, rewards)
 
-    def complete(
-        self, codes: Any, score_map: Tensor | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def complete(self, codes: Any, score_map: ScoreMap | None = None) -> StepResult:
         """Write every EMPTY cell at once; returns what the last :meth:`step` would have returned.
 
         Args:
@@ -250,8 +248,8 @@ class LatentCanvasVectorEnv(VectorEnv):
         return self._advance(self._everyone, np.zeros(self.num_envs), score_map)
 
     def _advance(
-        self, acting: np.ndarray, rewards: np.ndarray, score_map: Tensor | None = None
-    ) -> tuple[Any, ...]:
+        self, acting: np.ndarray, rewards: Rewards, score_map: ScoreMap | None = None
+    ) -> StepResult:
         """Reset and score as autoreset says, once the canvases ``acting`` have been written."""
         episodes, terminated, info = self.episodes, np.zeros(self.num_envs, bool), {}
         finished = acting[episodes.over()[acting]]
@@ -270,7 +268,7 @@ class LatentCanvasVectorEnv(VectorEnv):
                 episodes.begin(finished, self.start)
         return episodes.canvas.copy(), rewards, terminated, np.zeros(self.num_envs, bool), info
 
-    def render(self) -> tuple[np.ndarray, ...] | None:
+    def render(self) -> tuple[Frame, ...] | None:
         """One frame for each canvas, uint8 (H, W, 3), as far as it is written.
 
         :class:`ral_env.envs.frames.FramePainter` says how. None if there is no ``render_mode``.

@@ -24,5 +24,6 @@ class GridObservation(gym.ObservationWrapper[dict[str, np.ndarray], Any, np.ndar
         self.observation_space = gym.spaces.Dict(spaces)  # type: ignore[assignment]
 
     def observation(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """The grids of a flat observation; views, not copies."""
         grids = self._layout.unflatten(observation)
         return {f"level_{level}": grid for level, grid in enumerate(grids)}

@@ -58,6 +58,7 @@ def test_a_known_score_map_saves_decoding_and_scoring(tiny):
     ],
     ids=lambda m: f"{type(m).__name__}{tuple(getattr(m, 'shape', ()))}",
 )
+@pytest.mark.usefixtures("no_shape_checks")
 def test_a_score_map_of_another_shape_is_refused_and_changes_nothing(tiny, score_map):
     env = LatentCanvasVectorEnv(2, tiny)
     obs, _ = env.reset(seed=0)

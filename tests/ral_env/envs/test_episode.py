@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import close, tiny_parts
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
-from ral_env import bundle
+from ral_env import bundle, starts
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.envs.vector import LatentCanvasVectorEnv
 from ral_env.reward import REWARDS
@@ -121,6 +122,29 @@ def test_the_same_seed_gives_the_same_episodes(either):
     first = episodes(3)
     assert np.array_equal(first, episodes(3)) and not np.array_equal(first, episodes(4))
     assert len(np.unique(first, axis=0)) > 1
+
+
+@pytest.mark.parametrize("source", ["discriminator", "random", "shuffled"])
+@pytest.mark.parametrize("seed", range(4))
+def test_generators_draw_what_is_promised_in_that_order(tiny, seed, source):
+    """Start, image, score map: recomputed with generators of the same seeds."""
+    env = LatentCanvasVectorEnv(3, tiny, reward_source=source, start="partial")
+    real = env.bundle.split("train")
+    rngs = [seeding.np_random(seed + i)[0] for i in range(3)]
+    drawn = [starts.draw(rng, env.layout, "partial", None, env.min_rows) for rng in rngs]
+    images = [int(rng.integers(len(real))) for rng in rngs]
+    obs, _ = env.reset(seed=seed)
+    assert np.array_equal(obs, starts.canvas(env.layout, *drawn[0], real[images]))
+    codes = fill(env, obs)
+    score_map = env.score(codes)[:, 0].numpy()
+    *_, info = env.complete(codes)
+    if source == "random":
+        score_map = [rng.uniform(-1, 1, score_map.shape[1:]).astype(np.float32) for rng in rngs]
+    elif source == "shuffled":
+        score_map = score_map[rngs[0].permutation(3)]
+    assert np.array_equal(info["score_map"], score_map)
+    for rng, by_hand in zip(env.rngs, rngs, strict=True):
+        assert rng.bit_generator.state == by_hand.bit_generator.state
 
 
 def test_a_batch_shares_its_start_but_not_its_real_rows(tiny):

@@ -117,6 +117,7 @@ def test_both_overlays_lie_over_each_other(tiny):
     assert np.array_equal(both[128:], real[128:])
 
 
+@pytest.mark.usefixtures("no_shape_checks")
 @pytest.mark.parametrize("argument", ["blue", True])
 def test_an_unknown_overlay_is_refused(tiny, argument):
     with pytest.raises(ValueError, match="overlay=.*expected one of"):
