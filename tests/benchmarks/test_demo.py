@@ -84,11 +84,10 @@ def test_continued_mle_takes_noisy_contexts():
 
     def curve(**options: Any) -> list[dict[str, float]]:
         ticks = itertools.count()
-        arm = Arm(demo.CONTINUED, "RALDigits-v0", 60, 0, clock=lambda: next(ticks), **options)
+        arm = Arm(demo.CONTINUED, "RALDigits-v0", 20, 0, clock=lambda: next(ticks), **options)
         return train_arm(arm).curve
 
     plain, noisy = curve(), curve(context_noise=0.2)
-    assert plain == curve(context_noise=0.0)
     assert plain[0] == noisy[0], "the shipped prior"
     assert plain[-1]["seconds"] == noisy[-1]["seconds"]
     assert plain[-1]["validation NLL"] != noisy[-1]["validation NLL"]
