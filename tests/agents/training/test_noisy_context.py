@@ -125,9 +125,7 @@ def two_levels() -> tuple[list[PixelCNNConfig], list[torch.Tensor]]:
 def test_priors_of_all_levels_learn_from_noisy_contexts():
     """The bottom is what the top says: the top is never noisy, so it can be learnt all the same."""
     configs, grids = two_levels()
-    training = PriorTraining(
-        steps=100, batch=30, learning_rate=2e-2, context_noise=0.9
-    )
+    training = PriorTraining(steps=100, batch=30, learning_rate=2e-2, context_noise=0.9)
     _, (_, bottom) = fit_priors(configs, grids, grids, [training] * 2)
     assert bottom[-1]["validation_nats_per_code"] < 0.1 < bottom[0]["validation_nats_per_code"]
 
