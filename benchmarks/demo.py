@@ -24,8 +24,7 @@ import ral_env
 from agents import reinforce
 from agents.evaluation import metrics
 from agents.evaluation.evaluator import HEADINGS, BatchSizes, Evaluation, Evaluator, TemperedPrior
-from agents.training.fit import fit_priors, mean_nll
-from agents.training.optimise import Training
+from agents.training.fit import PriorTraining, fit_priors, mean_nll
 from benchmarks import demo_pictures
 from benchmarks.workers import workers
 from ral_env.bundle import Bundle, load
@@ -52,7 +51,7 @@ Row = dict[str, Any]  # "row" is its label; the others are figures
 
 # A fair chance for more maximum likelihood: the anchor's own batch, an average of the weights as
 # RAL has, and of all that the time allows the weights that were best on validation codes.
-CONTINUED_TRAINING = Training(
+CONTINUED_TRAINING = PriorTraining(
     steps=10**9, batch=64, learning_rate=3e-4, schedule="constant", weight_decay=1e-2, ema=0.99,
     validate_every=50,
 )  # fmt: skip
@@ -70,6 +69,8 @@ class Arm:
         preset: Settings of the RAL loop.
         bundle: Another bundle than the environment's own.
         clock: What seconds are counted by.
+        context_noise: Of continued maximum likelihood, see
+            :class:`agents.training.fit.PriorTraining`.
     """
 
     label: str
@@ -79,6 +80,7 @@ class Arm:
     preset: str = "small"
     bundle: str | None = None
     clock: Callable[[], float] = time.perf_counter
+    context_noise: float = 0.0
 
 
 class Trained(NamedTuple):
@@ -108,13 +110,14 @@ def continue_mle(arm: Arm, bundle: Bundle) -> tuple[list[Any], float, list[dict[
     layout, start = bundle.layout, arm.clock()
     train, validation = (layout.as_grids(bundle.split(s)) for s in ("train", "validation"))
     priors = copy.deepcopy(list(bundle.priors))
+    training = dataclasses.replace(CONTINUED_TRAINING, context_noise=arm.context_noise)
     nats = list(map(mean_nll, priors, validation, [None, *validation[:-1]]))
     torch.manual_seed(arm.seed)
     priors, histories = fit_priors(
         priors,
         train,
         validation,
-        [CONTINUED_TRAINING] * len(priors),
+        [training] * len(priors),
         seed=arm.seed,
         seconds=arm.seconds,
         options=lambda level, fitted: {"clock": arm.clock},
@@ -296,6 +299,7 @@ def command(
     out: str | None = None,
     jobs: int = 2,
     preset: Literal["small", "paper"] = "small",
+    context_noise: float = 0.0,
 ) -> None:
     """Fine-tune a shipped prior with RAL and compare it with what else the time could buy.
 
@@ -307,12 +311,15 @@ def command(
         out: Folder for the pictures and figures; runs/demo/ENV-PRESET if not given.
         jobs: Number of trainings that run side by side, each on one core.
         preset: Settings of the RAL loop (see `ral train --help`).
+        context_noise: Continued MLE is conditioned on codes of which up to this share are samples
+            of the prior itself; 0 is plain maximum likelihood.
     """
     if seeds < 1 or seconds <= 0 or jobs < 1:
         raise ValueError(
             f"seeds={seeds}, seconds={seconds}, jobs={jobs}: expected 1 or more seeds and jobs, "
             "and more than 0 seconds"
         )
+    dataclasses.replace(CONTINUED_TRAINING, context_noise=context_noise)  # which checks its range
     torch.set_num_threads(1)
     bundle = load_bundle(env)
     if bundle.features is None:
@@ -320,7 +327,11 @@ def command(
             f"bundle {bundle.name!r} has no feature net, which the Fréchet distance needs"
         )
     folder = Path(out or f"runs/demo/{env}-{preset}")
-    arms = [Arm(label, env, seconds, seed, preset) for seed in range(seeds) for label in TRAINED]
+    arms = [
+        Arm(label, env, seconds, seed, preset, context_noise=context_noise)
+        for seed in range(seeds)
+        for label in TRAINED
+    ]
     print(f"{len(arms)} arms of {seconds:.0f} s, {jobs} at a time, on {bundle.dataset}")
     with workers(jobs) as run:
         trained = dict(zip(arms, run(train_arm, arms), strict=True))
@@ -341,6 +352,7 @@ def command(
         "dataset": bundle.dataset,
         "seconds": seconds,
         "samples": SAMPLES,
+        "context_noise": context_noise,
         "preset": dataclasses.asdict(reinforce.PRESETS[preset]),
         "versions": {"ral_env": ral_env.__version__, "torch": torch.__version__},
         "rows": results,

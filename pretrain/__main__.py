@@ -73,8 +73,8 @@ def _parser() -> Any:
         "--data",
         type=str | None,
         metavar="FOLDER",
-        help="A folder of images, or the root of CelebA or LSUN as they are published. The recipes "
-        "of the paper's data sets need it; other recipes make their images if it is not given.",
+        help="A folder of images, or the root of MNIST, CelebA or LSUN as they are published. The "
+        "recipes of these data sets need it; other recipes make their images if it is not given.",
     )
     what.add_argument(
         "--flip", type=bool, default=False, help="Whether to add mirrored training images."

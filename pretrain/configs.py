@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from agents.training.discriminator import DiscriminatorTraining
+from agents.training.fit import PriorTraining
 from agents.training.optimise import Training
 from ral_env.nets import FeatureNetConfig, PatchGANConfig, PixelCNNConfig, VQVAEConfig
 from ral_env.ranges import check_ranges
@@ -48,7 +49,8 @@ class Recipe:
     Args:
         name: Name of the recipe and of its bundle.
         source: Where images come from: ``faces``, ``tinted-faces`` or ``digits``, which need no
-            files, or ``celeba``, ``lsun-bedroom`` or ``folder``, whose files ``--data`` gives.
+            files, or ``mnist``, ``celeba``, ``lsun-bedroom`` or ``folder``, whose files
+            ``--data`` gives.
         vqvae: Sizes of the VQ-VAE.
         priors: Sizes of the priors, one per level, coarsest first.
         prior_trainings: How the priors learn, one per level.
@@ -82,7 +84,7 @@ class Recipe:
     source: str
     vqvae: VQVAEConfig
     priors: tuple[PixelCNNConfig, ...]
-    prior_trainings: tuple[Training, ...]
+    prior_trainings: tuple[PriorTraining, ...]
     count: int = 0
     vqvae_training: VQVAETraining = field(default_factory=VQVAETraining)
     discriminator: PatchGANConfig = field(default_factory=PatchGANConfig)
@@ -94,7 +96,7 @@ class Recipe:
     features: FeatureNetConfig | None = None
     feature_steps: int = 1500
     oracles: tuple[PixelCNNConfig, ...] = ()
-    oracle_trainings: tuple[Training, ...] = ()
+    oracle_trainings: tuple[PriorTraining, ...] = ()
     oracle_samples: int = 0
     keep: tuple[int, int, int] | None = None
     half: bool = False

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.training.files import Row
-from agents.training.fit import Grids, fit_priors
-from agents.training.optimise import Training
+from agents.training.fit import Grids, PriorTraining, fit_priors
 from pretrain.codes import SplitCodes
 from pretrain.stages import SHOWN, Run, sheet
 from ral_env.nets import VQVAE, Mixture, PixelCNN, PixelCNNConfig, joint
@@ -49,7 +48,7 @@ def train_priors(
     run: Run,
     stage: str,
     configs: Sequence[PixelCNNConfig],
-    trainings: Sequence[Training],
+    trainings: Sequence[PriorTraining],
     vqvae: VQVAE,
     codes: SplitCodes,
     styles: tuple[Tensor, Tensor] | None = None,

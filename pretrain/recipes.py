@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.training.discriminator import DiscriminatorTraining
-from agents.training.optimise import Training
+from agents.training.fit import PriorTraining
 from pretrain.configs import Recipe, VQVAETraining
 from pretrain.data import TINTS
 from ral_env.nets import (
@@ -66,9 +66,9 @@ def _level(
                           output, condition, above)  # fmt: skip
 
 
-def _mle(batch: int, steps: int) -> Training:
+def _mle(batch: int, steps: int) -> PriorTraining:
     """How the paper's priors learn: its batch and steps."""
-    return Training(steps=steps, batch=batch, learning_rate=3e-4)
+    return PriorTraining(steps=steps, batch=batch, learning_rate=3e-4)
 
 
 _SOURCES = {"celeba": "celeba", "celebahq": "folder", "bedroom": "lsun-bedroom"}
@@ -78,9 +78,9 @@ def _paper(
     name: str,
     image_size: int,
     layers: int,
-    *levels: tuple[PixelCNNConfig, Training],
+    *levels: tuple[PixelCNNConfig, PriorTraining],
     vqvae_steps: int = 156_250,
-    oracle: tuple[PixelCNNConfig, Training] | None = None,
+    oracle: tuple[PixelCNNConfig, PriorTraining] | None = None,
 ) -> Recipe:
     """A row of the supplement's Tables 4-10."""
     num_codes = levels[0][0].num_codes
@@ -101,7 +101,7 @@ def _paper(
 def _stand_in(
     name: str,
     vqvae: VQVAEConfig,
-    *levels: tuple[PixelCNNConfig, Training],
+    *levels: tuple[PixelCNNConfig, PriorTraining],
     count: int,
     vqvae_training: VQVAETraining,
     keep: tuple[int, int, int],
@@ -134,9 +134,9 @@ def _stand_in(
     )
 
 
-def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> Training:
+def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> PriorTraining:
     """How priors of shipped bundles learn: for minutes, and with an average of the weights."""
-    return Training(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99)
+    return PriorTraining(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -149,8 +149,8 @@ RECIPES: dict[str, Recipe] = {
             vqvae_training=VQVAETraining(steps=2000, batch=64, shift=2),
             # 1,200 images are few: more dropout than the paper's 0.1, weight decay, an average.
             priors=(PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.3, 1),),
-            prior_trainings=(Training(steps=3000, batch=64, weight_decay=1e-2, ema=0.99,
-                                         validate_every=100, patience=8),),
+            prior_trainings=(PriorTraining(steps=3000, batch=64, weight_decay=1e-2, ema=0.99,
+                                           validate_every=100, patience=8),),
             features=FeatureNetConfig(hidden=12, outputs=10, name="digit classes, 32-d"),
             **_small_discriminator(),
         ),
@@ -161,8 +161,21 @@ RECIPES: dict[str, Recipe] = {
             vqvae=_SMALL_VQVAE,
             vqvae_training=VQVAETraining(steps=2500, batch=96),
             priors=(PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.1, 1),),
-            prior_trainings=(Training(steps=6000, batch=128, ema=0.99, validate_every=300),),
+            prior_trainings=(PriorTraining(steps=6000, batch=128, ema=0.99, validate_every=300),),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
+            **_small_discriminator(),
+        ),
+        # 28 pixels and a border of 2: nothing is resampled.
+        Recipe(
+            name="mnist",
+            source="mnist",
+            vqvae=_SMALL_VQVAE,
+            vqvae_training=VQVAETraining(steps=3500, batch=64, shift=1),
+            priors=(PixelCNNConfig((8, 8), 64, 64, 32, 4, 0, 5, 0.2, 1),),
+            prior_trainings=(PriorTraining(steps=8000, batch=64, weight_decay=1e-2, ema=0.99,
+                                           validate_every=250, patience=6, context_noise=0.2),),
+            features=FeatureNetConfig(hidden=16, features=64, name="MNIST digit classes, 64-d"),
+            half=True,
             **_small_discriminator(),
         ),
         # What a prior can gain is what it cannot hold: here each canvas's hidden tint. The experts

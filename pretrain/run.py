@@ -69,9 +69,9 @@ def pretrain(
             have, or ``work`` holds a run of another recipe.
     """
     start = time.perf_counter()
-    if folder is not None:
-        recipe = dataclasses.replace(recipe, features=None)  # nothing is known of a folder's images
     images = _load_images(recipe, folder, seed, flip)
+    if images.targets is None:
+        recipe = dataclasses.replace(recipe, features=None)
     styles = known_styles(recipe, images)
     run = _begin(recipe, seed, flip, folder, work or out.with_name(f"{out.name}.work"), device)
 

@@ -66,10 +66,20 @@ FIELDS: dict[str, dict[str, str]] = {
     "checkpoint": {"game": "train_state"},  # of REINFORCE
     "recipe": {},
     "sample": {"way": "backend"},
+    "training": {},  # checkpoints of one training
 }
 
 # A pretraining's config.json holds its recipe.
 FIELDS["pretrain"] = {f"recipe.{old}": f"recipe.{new}" for old, new in FIELDS["recipe"].items()}
+
+# Fields that came later, and what files without them mean, as in FIELDS.
+ADDED: dict[str, dict[str, Any]] = {
+    "training": {"context_noise": 0.0},
+    "pretrain": {
+        "recipe.prior_trainings.context_noise": 0.0,
+        "recipe.oracle_trainings.context_noise": 0.0,
+    },
+}
 
 # Columns of CSV files and keys of JSON results.
 COLUMNS: dict[str, str] = {
@@ -93,7 +103,7 @@ COLUMNS: dict[str, str] = {
 
 
 def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
-    """``values`` under the names of today.
+    """``values`` under the names of today, with the fields that came later.
 
     Args:
         values: fields as they were stored; those of configs within are mappings, too.
@@ -102,18 +112,26 @@ def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
     """
     found = copy.deepcopy(dict(values))
     for old, new in FIELDS[kind].items():
-        *steps, name = old.split(".")
-        holders: list[Any] = [found]
-        for step in steps:
-            inner = [held[step] for held in holders if isinstance(held, dict) and step in held]
-            holders = [
-                one for many in inner for one in (many if isinstance(many, list) else [many])
-            ]
+        holders, name = _holders(found, old)
         for holder in holders:
-            if isinstance(holder, dict) and name in holder:
+            if name in holder:
                 holder[new.rpartition(".")[2]] = holder.pop(name)
                 _warn(old, new, where)
+    for added, value in ADDED.get(kind, {}).items():
+        holders, name = _holders(found, added)
+        for holder in holders:
+            holder.setdefault(name, value)
     return found
+
+
+def _holders(values: dict[str, Any], path: str) -> tuple[list[dict[str, Any]], str]:
+    """The mappings that have, or could have, the field at a dotted path, and the field's name."""
+    *steps, name = path.split(".")
+    holders: list[Any] = [values]
+    for step in steps:
+        inner = [held[step] for held in holders if isinstance(held, dict) and step in held]
+        holders = [one for many in inner for one in (many if isinstance(many, list) else [many])]
+    return [holder for holder in holders if isinstance(holder, dict)], name
 
 
 def columns(row: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,24 @@ from torch import Tensor, nn
 from agents.training.files import Row
 from agents.training.optimise import Training, optimise
 from ral_env.nets import Mixture, MixtureConfig, PixelCNN, PixelCNNConfig
+from ral_env.ranges import check_ranges
+
+
+@dataclass(frozen=True)
+class PriorTraining(Training):
+    """How a prior learns, beside what every training has.
+
+    Args:
+        context_noise: Largest share of a canvas's codes that are replaced, in what the prior is
+            conditioned on, by samples of its own conditionals; each canvas draws its share between
+            0 and this. What the prior is to predict stays real. 0 is plain maximum likelihood.
+    """
+
+    context_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, context_noise="[0, 1)")
 
 
 class Grids(Protocol):
@@ -40,11 +59,52 @@ def mean_nll(
     return total / len(codes)
 
 
+@torch.no_grad()
+def noisy_context(
+    prior: PixelCNN | Mixture, codes: Tensor, condition: Tensor | None, context_noise: float
+) -> Tensor:
+    """Codes (B, h, w), a share of them replaced by what the prior would have written there.
+
+    One pass over the real codes gives all conditionals, so each replacement is a sample given the
+    *real* codes before it: parallel scheduled sampling in one pass (Bengio et al. 2015,
+    arXiv 1506.03099; Duckworth et al. 2019, arXiv 1906.04331). Each canvas draws its rate uniformly
+    from 0 to ``context_noise``, and each of its cells is replaced with that probability. A sample
+    may be the real code again. Random numbers are torch's global ones.
+
+    Args:
+        prior: The net, in the mode (dropout) in which it learns.
+        codes: Real codes, int64 (B, h, w).
+        condition: The level above, or the styles of a mixture; it stays real.
+        context_noise: See :class:`PriorTraining`.
+    """
+    samples = torch.distributions.Categorical(
+        logits=prior.logits(codes, condition).float()
+    ).sample()
+    rate = context_noise * torch.rand(len(codes), 1, 1, device=codes.device)
+    replaced = torch.rand(codes.shape, device=codes.device) < rate
+    return torch.where(replaced, samples, codes)
+
+
+def prior_loss(
+    prior: PixelCNN | Mixture,
+    codes: Tensor,
+    condition: Tensor | None = None,
+    context_noise: float = 0.0,
+) -> dict[str, Tensor]:
+    """``nats_per_code``: the mean over cells of -log p(real code | codes before it), those before
+    it being real, or replaced in part (:func:`noisy_context`)."""
+    if context_noise == 0:
+        return prior.compute_loss(codes, condition)
+    context = noisy_context(prior, codes, condition, context_noise)
+    log_probs = prior.logits(context, condition).log_softmax(-1)
+    return {"nats_per_code": -log_probs.gather(-1, codes.unsqueeze(-1)).mean()}
+
+
 def fit_prior(
     prior: PixelCNN | Mixture,
     train: Grids,
     validation: Tensor,
-    training: Training,
+    training: PriorTraining,
     conditions: tuple[Grids, Tensor] | None = None,
     **options: Any,
 ) -> list[dict[str, float]]:
@@ -55,6 +115,7 @@ def fit_prior(
         train, validation: int64 codes (N, h, w); the first are only indexed, a batch at a time.
         conditions: for a finer level, the train and validation codes of the level above; for a
             mixture, the styles of the canvases, int64 (N, 1, 1).
+        training: the settings.
         options: ``seed``, ``seconds``, ``log``, ``label``, ``checkpoint``, ``device``: see
             :func:`agents.training.optimise.optimise`.
 
@@ -72,7 +133,7 @@ def fit_prior(
 
     return optimise(
         prior,
-        lambda batch: prior.compute_loss(*batch),
+        lambda batch: prior_loss(prior, batch[0], batch[1], training.context_noise),
         lambda index: (train[index], None if above[0] is None else above[0][index]),
         len(train),
         validate,
@@ -85,7 +146,7 @@ def fit_priors(
     priors: Sequence[PixelCNNConfig | PixelCNN | Mixture],
     train: Sequence[Grids],
     validation: Sequence[Tensor],
-    trainings: Sequence[Training],
+    trainings: Sequence[PriorTraining],
     *,
     seed: int = 0,
     styles: tuple[Grids, Tensor] | None = None,

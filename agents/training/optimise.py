@@ -196,7 +196,9 @@ def optimise(
     """
     run = _Optimisation(net, losses, training, Processes(device), also, seed, clock)
     settings = {"seed": seed, "examples": count, **asdict(training)}
-    saved = checkpoint and Checkpoint(checkpoint, settings, run.parts, run.processes)
+    saved = checkpoint and Checkpoint(
+        checkpoint, settings, run.parts, run.processes, kind="training"
+    )
     if saved and saved.exists():
         run.state |= saved.restore()[0]
     run.start_clock()

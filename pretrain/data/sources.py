@@ -1,4 +1,4 @@
-"""The data sets: procedural faces, real handwritten digits, CelebA, LSUN bedrooms, any folder."""
+"""The data sets: procedural faces, handwritten digits, MNIST, CelebA, LSUN bedrooms, any folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pretrain.data.face_painter import TINTS, faces, tinted_faces
+from pretrain.data.idx_files import read_digits
 from pretrain.data.image_sets import Concat, Files, ImageSet, InMemory, Lmdb, lmdb_keys
 from ral_env.images import read
 
@@ -20,6 +21,13 @@ SPLITS = ("train", "validation", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 MADE = ("faces", "tinted-faces", "digits")  # sources that need no files
 PUBLISHED = {
+    "mnist": (
+        "MNIST: download train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz, and "
+        "t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz for its own test split, from "
+        "https://ossci-datasets.s3.amazonaws.com/mnist/, so that DIR/train-images-idx3-ubyte.gz is "
+        "there, or DIR/MNIST/raw/train-images-idx3-ubyte, where "
+        "torchvision.datasets.MNIST(DIR, download=True) puts it; gzip or unpacked. Then give DIR"
+    ),
     "celeba": (
         "CelebA: download img_align_celeba.zip, list_eval_partition.txt, list_attr_celeba.txt, "
         "identity_CelebA.txt, list_bbox_celeba.txt and list_landmarks_align_celeba.txt from "
@@ -34,6 +42,7 @@ PUBLISHED = {
         "DIR; or give any folder of images"
     ),
 }
+MNIST_SIZES = (60_000, 10_000)  # images of its two parts, as published
 CELEBA_CROP = 140  # pixels
 LSUN_TEST = 10_000  # images
 CHECKED = 5_000  # largest number of a folder's files of which each is opened beforehand
@@ -88,17 +97,17 @@ def load(
     """Images of a source, square.
 
     Args:
-        source: ``faces``, ``tinted-faces``, ``digits``, ``celeba``, ``lsun-bedroom``,
-            ``folder``; or the path of a folder.
+        source: ``faces``, ``tinted-faces``, ``digits``, ``mnist``, ``celeba``,
+            ``lsun-bedroom``, ``folder``; or the path of a folder.
         size: Height and width in pixels, at least 8.
         seed: Seed of the faces, of a folder's split, and of the bedrooms' test split. The splits of
             other sources are always the same.
         count: Number of faces to draw, 24,000 if None; or largest number of images to use, of a
             folder, or of the training split of a published data set.
         flip: Whether mirror images double the training split; not for faces and digits.
-        root: Where the files of ``celeba``, ``lsun-bedroom`` or ``folder`` are. A root that does
-            not have the layout in which the data set is published is taken as a folder of images,
-            and the name says so.
+        root: Where the files of ``mnist``, ``celeba``, ``lsun-bedroom`` or ``folder`` are. A root
+            that does not have the layout in which CelebA or LSUN is published is taken as a folder
+            of images, and the name says so.
 
     Raises:
         ValueError: If the source is unknown, its files are not there (the message says what to
@@ -112,9 +121,9 @@ def load(
         raise ValueError(f"root={str(root)!r}: {source!r} need no files, ask for 'folder' instead")
     if source in ("faces", "tinted-faces"):
         return _procedural_faces(str(source), size, seed, count, flip)
+    if flip and source in ("digits", "mnist"):
+        raise ValueError("flip=True mirrors digits into what are no digits: leave it out")
     if source == "digits":
-        if flip:
-            raise ValueError("flip=True mirrors digits into what are no digits: leave it out")
         return digits(size)
     if source not in ("folder", *PUBLISHED):
         source, root = "folder", root or source
@@ -122,6 +131,8 @@ def load(
         how = PUBLISHED.get(str(source), "any folder of images, with all folders below it")
         raise ValueError(f"{source!r} needs files, say where they are (root; --data). {how}")
     root = Path(root).expanduser()
+    if source == "mnist":
+        return mnist(root, size, count)
     if source == "celeba" and (root.name == "celeba" or (root / "celeba").is_dir()):
         return celeba(root, size, count, flip)
     if source == "lsun-bedroom" and any(root.glob("bedroom_*_lmdb")):
@@ -199,6 +210,64 @@ def digits(size: int) -> Images:
 
 
 # --- published data sets ---
+
+
+def mnist(root: Path, size: int, count: int | None = None) -> Images:
+    """MNIST's handwritten digits, with a black border instead of being resized: crisp.
+
+    Y. LeCun, C. Cortes, C. Burges, 1998 (CC BY-SA 3.0). Its training file is in random order, so
+    it is cut as it lies, and no seed changes the splits: the last tenth is the validation split,
+    and the published test set the test split (54,000 / 6,000 / 10,000). Where the test set's files
+    are not there, the last tenth of the training file is the test split, and the tenth before it
+    the validation split; the name says that this is not the published split.
+
+    Args:
+        root: Folder of the files, or torchvision's root. See
+            :func:`pretrain.data.idx_files.read_digits`.
+        size: Height and width in pixels, at least those of the digits (28).
+        count: Largest number of training images, the first ones; None means all.
+
+    Raises:
+        ValueError: If files are missing, cut or not MNIST's, there are fewer than ten digits, or
+            the digits are larger than ``size``.
+    """
+    try:
+        train, test = read_digits(root, "train"), read_digits(root, "test")
+    except ValueError as error:
+        raise ValueError(f"{error}. {PUBLISHED['mnist']}") from error
+    if train is None:
+        raise ValueError(f"{root} has no train-images-idx3-ubyte. {PUBLISHED['mnist']}")
+    pixels, labels = train
+    tenth = len(pixels) // 10
+    if not tenth:
+        raise ValueError(f"{root} holds {len(pixels)} training digits, expected at least 10")
+    first = len(pixels) - (tenth if test else 2 * tenth)  # of the validation split
+    parts = {
+        "train": (pixels[:first][:count], labels[:first][:count]),
+        "validation": (pixels[first : first + tenth], labels[first : first + tenth]),
+        "test": test or (pixels[first + tenth :], labels[first + tenth :]),
+    }
+    published = (len(pixels), len(parts["test"][0])) == MNIST_SIZES
+    return Images(
+        f"MNIST, {'its own' if published else 'not its own'} test split: "
+        f"{sum(len(part) for part, _ in parts.values()):,} handwritten digits "
+        "(LeCun, Cortes, Burges; CC BY-SA 3.0)",
+        {split: InMemory(_bordered(part, size)) for split, (part, _) in parts.items()},
+        {split: known for split, (_, known) in parts.items()},
+        "classes",
+    )
+
+
+def _bordered(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Grey uint8 images (n, h, w) in the middle of black RGB ones (n, 3, size, size)."""
+    borders = [size - side for side in pixels.shape[1:]]
+    if min(borders) < 0:
+        raise ValueError(
+            f"size={size} for digits of {pixels.shape[1:]} pixels, which are not resampled: "
+            "expected at least as many"
+        )
+    wide = np.pad(pixels, [(0, 0), *((border // 2, border - border // 2) for border in borders)])
+    return np.repeat(wide[:, None], 3, axis=1)
 
 
 def celeba(

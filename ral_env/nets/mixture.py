@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ral_env.nets.pixelcnn import PixelCNN, PixelCNNConfig
-from ral_env.nets.shapes import Codes, Condition, ExpertLogProbs, LogProbs, StyleProbs
+from ral_env.nets.shapes import Codes, Condition, ExpertLogProbs, Logits, LogProbs, StyleProbs
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,23 @@ class Mixture(nn.Module):
         before = experts.cumsum(2) - experts  # log-likelihood of the codes before
         styles = before.log_softmax(0)  # posterior of the styles, given those
         return (styles + experts).logsumexp(0).view_as(codes)
+
+    def logits(self, codes: Codes, condition: Condition | None = None) -> Logits:
+        """Logits of every cell's code given those before it: (B, h, w, num_codes).
+
+        Arguments and errors are those of :meth:`log_prob`, whose values these have at ``codes``.
+        """
+        if condition is not None:
+            self._check(condition, codes)
+            return self.expert.logits(codes, condition)
+        styles = torch.arange(self.config.styles, device=codes.device)
+        given = styles.view(-1, 1, 1, 1).expand(-1, len(codes), 1, 1)
+        experts = torch.stack([self.expert.logits(codes, style) for style in given]).log_softmax(-1)
+        found = experts.gather(-1, codes.expand(len(styles), *codes.shape).unsqueeze(-1)).flatten(2)
+        posterior = (found.cumsum(2) - found).log_softmax(
+            0
+        )  # of the styles, given the codes before
+        return (posterior.view(*experts.shape[:-1], 1) + experts).logsumexp(0)
 
     def expert_log_prob(self, codes: Codes, temperature: float = 1.0) -> ExpertLogProbs:
         """log p_s of every code given those before it, in nats, of each expert s: (K, B, h, w)."""

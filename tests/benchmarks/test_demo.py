@@ -1,8 +1,10 @@
 """The demo measures what it says: rows, controls, pictures."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +75,22 @@ def test_too_little_time_is_said_to_be_too_little():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="seeds=0"):
         demo.command(seeds=0)
+    with pytest.raises(ValueError, match=r"context_noise=1.5, expected a number in \[0, 1\)"):
+        demo.command(context_noise=1.5)
+
+
+def test_continued_mle_takes_noisy_contexts():
+    """By a clock that counts its calls, so that both arms make the same number of updates."""
+
+    def curve(**options: Any) -> list[dict[str, float]]:
+        ticks = itertools.count()
+        arm = Arm(demo.CONTINUED, "RALDigits-v0", 20, 0, clock=lambda: next(ticks), **options)
+        return train_arm(arm).curve
+
+    plain, noisy = curve(), curve(context_noise=0.2)
+    assert plain[0] == noisy[0], "the shipped prior"
+    assert plain[-1]["seconds"] == noisy[-1]["seconds"]
+    assert plain[-1]["validation NLL"] != noisy[-1]["validation NLL"]
 
 
 @pytest.mark.expensive

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from agents.training.optimise import Training
+from agents.training.fit import PriorTraining
 from pretrain.configs import Recipe, VQVAETraining
 from pretrain.recipes import RECIPES
 
@@ -11,7 +11,7 @@ from pretrain.recipes import RECIPES
 def short(name: str, **changes: Any) -> Recipe:
     """A recipe of the table that is over in a second, with further changes."""
     recipe = RECIPES[name]
-    few = Training(steps=4, batch=8, validate_every=2)
+    few = PriorTraining(steps=4, batch=8, validate_every=2)
     tiny = {"hidden": 8, "residual": 8, "layers": 2}
     changes = {
         "vqvae": dataclasses.replace(recipe.vqvae, hidden=8, residual=8),

@@ -27,6 +27,15 @@ def test_one_level_or_all():
     assert [t.precision for t in both.prior_trainings] == ["bfloat16"] * 2
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipes_priors_can_learn_from_noisy_contexts(name):
+    changed = override(RECIPES[name], ["prior_training.context_noise=0.3"])
+    assert {training.context_noise for training in changed.prior_trainings} == {0.3}
+    if changed.oracles:
+        noisy = override(changed, ["oracle_training.context_noise=0.1"])
+        assert {training.context_noise for training in noisy.oracle_trainings} == {0.1}
+
+
 def test_every_path_that_is_shown_can_be_set_to_what_it_is():
     for recipe in (TWO, RECIPES["oracle"]):
         shown = list(settings(recipe))

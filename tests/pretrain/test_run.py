@@ -15,6 +15,7 @@ from short_recipes import short
 
 from pretrain import run
 from pretrain.configs import VQVAETraining
+from pretrain.overrides import override
 from pretrain.recipes import RECIPES
 from ral_env import bundle
 from ral_env.nets import Mixture, PatchGANConfig, joint
@@ -93,6 +94,23 @@ def test_a_folder_of_images_makes_a_bundle(name, tmp_path):
         run.pretrain(RECIPES["celeba64"], tmp_path / "other")
 
 
+def test_mnist_makes_a_bundle_that_tells_its_digits_and_its_licence(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (100, 28, 28), np.uint8)
+    labels = np.arange(100, dtype=np.uint8) % 10
+    for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+        head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (tmp_path / f"train-{name}-ubyte").write_bytes(head + array.tobytes())
+    path = run.pretrain(short("mnist"), tmp_path / "bundle", folder=str(tmp_path))
+    made = bundle.load(path)
+    assert made.dataset.startswith("MNIST, not its own test split: 100 handwritten digits")
+    assert "CC BY-SA 3.0" in made.dataset
+    assert made.features is not None
+    assert (made.features.config.outputs, made.features.config.features) == (10, 64)
+    assert [len(made.split(name)) for name in bundle.SPLITS] == [80, 10, 10]
+    with pytest.raises(ValueError, match="--data"):
+        run.pretrain(short("mnist"), tmp_path / "other")
+
+
 def test_a_mixture_learns_from_images_whose_styles_are_known(tmp_path):
     made = bundle.load(run.pretrain(short("oracle"), tmp_path / "bundle"))
     (oracle,) = made.oracles
@@ -151,6 +169,22 @@ def test_a_run_folder_of_something_else_is_refused(tmp_path):
         run.pretrain(changed, tmp_path / "two", work=tmp_path / "run")
     with pytest.raises(ValueError, match="seed: 0 then, 1 now"):
         run.pretrain(short("faces32"), tmp_path / "two", seed=1, work=tmp_path / "run")
+
+
+def test_a_run_of_a_version_without_noisy_contexts_goes_on(tmp_path):
+    recipe = short("oracle")
+    with contextlib.redirect_stdout(CutAt("priors")), pytest.raises(KeyboardInterrupt):
+        run.pretrain(recipe, tmp_path / "cut")
+    file = tmp_path / "cut.work" / "config.json"
+    config = json.loads(file.read_text())
+    for name in ("prior_trainings", "oracle_trainings"):
+        for training in config["recipe"][name]:
+            del training["context_noise"]
+    file.write_text(json.dumps(config))
+    noisy = override(recipe, ["prior_training.context_noise=0.2"])
+    with pytest.raises(ValueError, match=r"trainings.0.context_noise: 0.0 then, 0.2 now"):
+        run.pretrain(noisy, tmp_path / "cut")
+    assert bundle.load(run.pretrain(recipe, tmp_path / "cut")).priors
 
 
 def test_a_run_leaves_config_figures_and_pictures(tmp_path):

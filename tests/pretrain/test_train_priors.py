@@ -7,7 +7,7 @@ import pytest
 import torch
 from short_recipes import short
 
-from agents.training.optimise import Training
+from agents.training.fit import PriorTraining
 from pretrain import run
 from pretrain.priors import previous_row_nats, unigram_nats
 from pretrain.recipes import RECIPES
@@ -27,7 +27,7 @@ def test_baselines_by_hand():
 
 def test_a_prior_that_learns_by_heart_is_told(tmp_path):
     large = dataclasses.replace(RECIPES["faces32"].priors[0], hidden=48, residual=48, dropout=0.0)
-    by_heart = Training(steps=150, batch=24, learning_rate=1e-2, validate_every=25)
+    by_heart = PriorTraining(steps=150, batch=24, learning_rate=1e-2, validate_every=25)
     with pytest.warns(UserWarning, match=r"prior_0 overfits: validation was best.*more dropout"):
         recipe = short("faces32", count=30, priors=(large,), prior_trainings=(by_heart,))
         run.pretrain(recipe, tmp_path / "bundle")

@@ -80,6 +80,16 @@ def test_an_old_field_is_read_as_the_new_one(kind, old):
         assert new.partition(".")[0] in {f.name for f in dataclasses.fields(CONFIGS[kind])}
 
 
+def test_a_field_that_came_later_is_what_files_without_it_mean_and_no_other():
+    stored = {"recipe": {"prior_trainings": [{"steps": 1}, {"context_noise": 0.1}]}, "seed": 0}
+    assert migrations.renamed(stored, "pretrain", "a file") == {
+        "recipe": {"prior_trainings": [{"steps": 1, "context_noise": 0.0}, {"context_noise": 0.1}]},
+        "seed": 0,
+    }
+    assert migrations.renamed({}, "training", "a file") == {"context_noise": 0.0}
+    assert migrations.renamed({}, "pretrain", "a file") == {}, "there is nothing to have it"
+
+
 @pytest.mark.parametrize("words", [["--{}", "7"], ["--{}=7"]])
 @pytest.mark.parametrize(("kind", "old"), OLD_FIELDS)
 def test_an_old_option_is_taken_for_the_new_one(kind, old, words):

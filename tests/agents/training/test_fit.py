@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from conftest import FLOAT32, close
 
-from agents.training.fit import fit_prior, fit_priors, mean_nll
-from agents.training.optimise import Training, average_into
+from agents.training.fit import PriorTraining, fit_prior, fit_priors, mean_nll
+from agents.training.optimise import average_into
 from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN, PixelCNNConfig
 
@@ -25,7 +25,7 @@ def prior(seed=0):
 
 def test_a_prior_learns_the_entropy_of_its_data():
     net = prior()
-    training = Training(steps=150, batch=64, learning_rate=1e-2, validate_every=50)
+    training = PriorTraining(steps=150, batch=64, learning_rate=1e-2, validate_every=50)
     rows = fit_prior(net, striped(2000, 0), striped(500, 1), training)
     assert rows[-1]["validation_nats_per_code"] < 1.15 * np.log(4) / 4
     assert rows[0]["validation_nats_per_code"] > 2 * rows[-1]["validation_nats_per_code"]
@@ -35,7 +35,7 @@ def test_a_prior_learns_the_entropy_of_its_data():
 def test_the_weights_that_were_best_are_kept():
     """From 20 canvases it soon overfits; what is left must score as its best row."""
     net, validation = prior(), striped(200, 1)
-    training = Training(
+    training = PriorTraining(
         steps=120, batch=20, learning_rate=3e-2, schedule="constant", validate_every=10
     )
     train = torch.randint(4, (20, 4, 4), generator=torch.Generator().manual_seed(0))
@@ -46,18 +46,18 @@ def test_the_weights_that_were_best_are_kept():
 
 
 def test_patience_and_time_stop_it():
-    training = Training(
+    training = PriorTraining(
         steps=10**6, batch=4, learning_rate=1e-1, validate_every=1, patience=3, schedule="constant"
     )
     rows = fit_prior(prior(), striped(10, 0), striped(10, 1), training)
     best = min(range(len(rows)), key=lambda i: rows[i]["validation_nats_per_code"])
     assert len(rows) - 1 - best == 3
-    slow = Training(steps=10**6, batch=4, validate_every=10**6)
+    slow = PriorTraining(steps=10**6, batch=4, validate_every=10**6)
     assert fit_prior(prior(), striped(10, 0), striped(10, 1), slow, seconds=0.05)[-1]["step"] > 0
 
 
 def test_the_same_seed_gives_the_same_weights():
-    training = Training(steps=5, batch=8, ema=0.9)
+    training = PriorTraining(steps=5, batch=8, ema=0.9)
     nets = [prior(), prior()]
     for net in nets:
         torch.manual_seed(3)
@@ -92,7 +92,7 @@ def test_priors_are_fitted_level_by_level_as_each_would_be_alone():
             (4, 4), 4, 4, 4, 1, output_layers=0, condition_layers=1, condition_grid=(2, 2)
         ),
     ]
-    training = Training(steps=6, batch=8)
+    training = PriorTraining(steps=6, batch=8)
     labels = []
 
     def options(level, fitted):

@@ -15,6 +15,7 @@ from torch import nn
 
 from agents.training import fit, optimise
 from agents.training.discriminator import Adversary, DiscriminatorTraining
+from agents.training.fit import PriorTraining
 from agents.training.optimise import Training, examples
 from agents.training.processes import Processes
 from pretrain import vqvae
@@ -43,10 +44,14 @@ def fit_prior(checkpoint=None, log=None, **changes):
     torch.manual_seed(1)
     prior = PixelCNN(PixelCNNConfig((4, 4), 5, 8, 8, 2, dropout=0.2, output_layers=1))
     rows = fit.fit_prior(
-        prior, codes[:20], codes[20:], Training(**(settings | changes)),
+        prior, codes[:20], codes[20:], PriorTraining(**(settings | changes)),
         seed=3, checkpoint=checkpoint, log=log,
     )  # fmt: skip
     return prior.state_dict(), rows
+
+
+def fit_prior_to_noisy_contexts(checkpoint=None, log=None):
+    return fit_prior(checkpoint, log, context_noise=0.5)
 
 
 def fit_vqvae(checkpoint=None, log=None, **changes):
@@ -75,7 +80,7 @@ def same(a, b, exactly=True):
             assert row[name] == (other[name] if exactly else pytest.approx(other[name], rel=1e-4))
 
 
-@pytest.mark.parametrize("fit", [fit_prior, fit_vqvae])
+@pytest.mark.parametrize("fit", [fit_prior, fit_prior_to_noisy_contexts, fit_vqvae])
 @pytest.mark.parametrize("step", [8, 12])
 def test_a_cut_run_goes_on_as_if_it_had_not_been(fit, step, tmp_path):
     file = tmp_path / "run" / "state.pt"
@@ -124,6 +129,18 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         fit_prior(tmp_path / "state.pt", batch=10)
 
 
+def test_a_checkpoint_without_a_later_setting_is_of_what_was_done_without_it(tmp_path):
+    file = tmp_path / "state.pt"
+    with pytest.raises(Cut):
+        fit_prior(file, cut_at(8))
+    older = torch.load(file, weights_only=True)
+    del older["settings"]["context_noise"]
+    torch.save(older, file)
+    with pytest.raises(ValueError, match=r"\(context_noise: 0.0 there, 0.5 asked for\)"):
+        fit_prior_to_noisy_contexts(file)
+    same(fit_prior(file), fit_prior())
+
+
 def test_a_cut_checkpoint_is_named(tmp_path):
     fit_prior(tmp_path / "state.pt")
     whole = (tmp_path / "state.pt").read_bytes()
@@ -150,7 +167,7 @@ def test_a_batch_in_parts_makes_the_same_update():
         codes = torch.randint(5, (30, 4, 4), generator=torch.Generator().manual_seed(0))
         torch.manual_seed(1)
         prior = PixelCNN(PixelCNNConfig((4, 4), 5, 8, 8, 2, dropout=0.0, output_layers=1))
-        settings = Training(steps=5, batch=8, accumulate=accumulate, clip=0.5)
+        settings = PriorTraining(steps=5, batch=8, accumulate=accumulate, clip=0.5)
         return prior.state_dict(), fit.fit_prior(prior, codes[:20], codes[20:], settings)
 
     same(plain(1), plain(4), exactly=False)
@@ -215,7 +232,7 @@ def plain_prior(checkpoint, steps=9):
     codes = torch.randint(5, (30, 4, 4), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
     prior = PixelCNN(PixelCNNConfig((4, 4), 5, 8, 8, 2, dropout=0.0, output_layers=1))
-    settings = Training(steps=9, batch=8, validate_every=3, checkpoint_every=3, accumulate=2)
+    settings = PriorTraining(steps=9, batch=8, validate_every=3, checkpoint_every=3, accumulate=2)
     rows = fit.fit_prior(
         prior, codes[:20], codes[20:], settings, checkpoint=checkpoint,
         log=None if steps == 9 else cut_at(steps),
@@ -283,4 +300,4 @@ def test_two_processes_make_the_update_of_one(kind, tmp_path):
 def test_settings_are_all_in_the_checkpoint(tmp_path):
     fit_prior(tmp_path / "state.pt")
     stored = torch.load(tmp_path / "state.pt", weights_only=True)["settings"]
-    assert {f.name for f in dataclasses.fields(Training)} <= stored.keys()
+    assert {f.name for f in dataclasses.fields(PriorTraining)} <= stored.keys()

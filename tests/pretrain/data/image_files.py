@@ -1,5 +1,6 @@
 """Small image files in the layouts that data sets are published in."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -53,3 +54,26 @@ def bedroom_files(root: Path) -> dict[str, dict[bytes, bytes]]:
                 transaction.put(key, stream.getvalue())
         environment.close()
     return written
+
+
+def idx(array: np.ndarray) -> bytes:
+    """A uint8 array in MNIST's idx format."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def mnist_files(
+    root: Path, count: int, side: int = 28, part: str = "train", packed: bool = True, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noise images (count, side, side) and labels from 0 to 9 (count,), as MNIST's files of a part
+    (``train`` or ``t10k``), which overwrite others."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (count, side, side), np.uint8)
+    labels = rng.integers(0, 10, count, np.uint8)
+    root.mkdir(parents=True, exist_ok=True)
+    for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+        file = root / f"{part}-{name}-ubyte"
+        if packed:
+            file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(idx(array), 1))
+        else:
+            file.write_bytes(idx(array))
+    return images, labels

@@ -51,6 +51,17 @@ def test_its_cells_add_up_to_the_log_of_the_mean_of_the_experts_likelihoods(temp
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("style", [None, 1])
+def test_its_logits_are_the_log_probs_of_all_codes(style):
+    net, codes = mixture(), some_codes()
+    condition = None if style is None else given(style, len(codes))
+    logits = net.logits(codes, condition)
+    assert logits.shape == (*codes.shape, 5)
+    found = logits.log_softmax(-1).gather(-1, codes.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(found, net.log_prob(codes, condition), **FLOAT32)
+
+
+@torch.no_grad()
 def test_the_probabilities_of_every_cell_add_up_to_1_and_depend_on_cells_before_only():
     net, codes = mixture(), some_codes(1)
     for cell in (0, 5, 15):
