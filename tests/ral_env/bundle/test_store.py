@@ -14,6 +14,7 @@ from conftest import close, tiny_parts
 
 from ral_env import bundle, migrations
 from ral_env.bundle.custom import assemble
+from ral_env.bundle.folder import nets_by_stem
 from ral_env.layout import CodeLayout
 from ral_env.nets import Mixture, PixelCNN, joint, represent
 
@@ -34,7 +35,7 @@ def test_what_was_saved_comes_back(tiny):
         for key, value in saved.state_dict().items():
             assert torch.equal(net.state_dict()[key], value)
     assert (loaded.codes[0] == parts["codes"][0]).all()
-    assert loaded.flat_codes.dtype == np.uint8 and isinstance(loaded.flat_codes, np.memmap)
+    assert loaded.flat_codes.dtype == np.uint8
     assert (loaded.split("test") == parts["codes"][0][35:].reshape(5, 64)).all()
     assert (loaded.dataset, loaded.recipe) == ("noise", {"name": "tiny"})
     assert (loaded.discriminator_input, loaded.reward_scale) == ("image", 0.05)
@@ -144,14 +145,23 @@ def test_bundles_of_every_format_are_read_and_give_what_they_gave(number):
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_bundle_of_an_older_format_is_saved_as_one_of_today(number, tmp_path):
     old = bundle.load(FIXTURES / f"bundle-format-{number}")
-    again = bundle.load(
-        bundle.save(tmp_path / "b", old, metrics=old.manifest["metrics"], half=True)
+    metrics = old.manifest["metrics"]
+    again = bundle.load(bundle.save(tmp_path / "b", old, metrics=metrics, half=True))
+    assert again.manifest["format"] == 4
+    for field in ("dataset", "recipe", "layout", "splits", "metrics"):
+        assert again.manifest[field] == old.manifest[field]
+    assert np.array_equal(np.asarray(again.flat_codes), old.flat_codes)
+    assert (again.discriminator_input, again.reward_scale) == (
+        old.discriminator_input,
+        old.reward_scale,
     )
-    assert again.manifest == old.manifest | {
-        "format": 3,
-        "configs": again.manifest["configs"],
-        "versions": again.manifest["versions"],
-    }
+    nets, others = nets_by_stem(again), nets_by_stem(old)
+    assert list(nets) == list(others)
+    for stem, net in nets.items():
+        assert net.config == others[stem].config
+        for key, value in net.state_dict().items():
+            assert torch.equal(value, others[stem].state_dict()[key])
+    assert again.tuning_split == "validation" and again.version == ""
 
 
 def test_old_names_of_a_recipes_fields_are_read_with_a_warning(tiny, tmp_path, monkeypatch):
@@ -187,6 +197,9 @@ def test_a_failing_save_keeps_the_old_bundle_and_leaves_nothing_behind(tmp_path)
         {"recipe": {"x": unusable}},
         {"priors": []},
         {"reward_scale": -1},
+        {"splits": {"train": (0, 30), "validation": (30, 35)}},
+        {"splits": {"train": (0, 36), "validation": (30, 35), "test": (36, 40)}},
+        {"splits": {"train": (0, 30), "validation": (30, 35), "test": (35, 41)}},
     ]
     for wrong in wrongs:
         with pytest.raises((TypeError, ValueError)):
@@ -207,5 +220,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path):
 
 
 def test_codes_out_of_range_are_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="expected 0 to 15"):
+    with pytest.raises(
+        ValueError, match="cannot be saved: its codes array holds code 16, expected 0 to 15"
+    ):
         bundle.save(tmp_path / "b", **tiny_parts(codes=np.full((40, 64), 16)))
