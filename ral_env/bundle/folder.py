@@ -41,7 +41,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import nn
 
 from ral_env import __version__, migrations
@@ -149,7 +150,7 @@ def write(folder: Path, bundle: Bundle, metrics: Mapping[str, Any], half: bool) 
         state = {key: value.cpu().contiguous() for key, value in net.state_dict().items()}
         if half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-        save_file(state, folder / f"{stem}.safetensors")
+        (folder / f"{stem}.safetensors").write_bytes(serialise(state))  # save_file gives it 0600
     for name, stored in bundle.test_features.items():
         np.save(folder / f"features_{name}.npy", np.ascontiguousarray(stored.values))
     _write_codes(folder / "codes.npy", bundle)

@@ -137,7 +137,8 @@ def storable(bundle: Bundle) -> bool:
     """Whether :func:`save` can write this bundle.
 
     Its nets have to be this package's own, which are made again from their configs. A codec or a
-    prior of another make has none: only its weights can be saved.
+    prior of another make has none: only its weights can be saved. Its parts have to fit each other,
+    and no two of its splits may share rows.
     """
     return obstacle(bundle) is None
 
