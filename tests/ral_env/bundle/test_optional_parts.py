@@ -17,6 +17,7 @@ from conftest import tiny_parts
 import ral_env  # noqa: F401  (registers the ids)
 from ral_env import bundle
 from ral_env.bundle import StoredFeatures
+from ral_env.bundle.custom import assemble
 from ral_env.bundle.folder import nets_by_stem
 from ral_env.nets import FeatureNet, FeatureNetConfig
 
@@ -223,3 +224,50 @@ def test_what_does_not_fit_is_not_saved(change, message, tmp_path):
     with pytest.raises(ValueError, match=f"cannot be saved: .*{message}"):
         bundle.save(tmp_path / "b", made, metrics={})
     assert not any(tmp_path.iterdir())
+
+
+def given(made: bundle.Bundle, **changes: Any) -> dict[str, Any]:
+    """Arguments of `assemble` that make a bundle of these parts."""
+    fields = ("discriminator", "discriminator_input", "reward_scale", "priors", "policies")
+    fields = (*fields, "other_discriminators", "feature_nets", "splits")
+    parts = {field: getattr(made, field) for field in fields}
+    return {"codec": made.vqvae, "codes": list(made.codes), "num_codes": 16, **parts, **changes}
+
+
+def test_an_assembled_bundle_may_have_the_same_parts():
+    made = full()
+    found = assemble(**given(made))
+    assert found.splits == SPLITS and len(found.split("tuning")) == 7
+    assert found.policies == made.policies and found.feature_nets == made.feature_nets
+    assert found.discriminator_for("image") == made.discriminator_for("image")
+
+
+class Odd(torch.nn.Module):
+    """A feature net that forgets which image is which."""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((0, 2, 3))[None]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda made: {"policies": made.priors * 2}, "2 policies for 1 levels"),
+        (lambda made: {"feature_nets": {"odd": Odd()}}, r"\['odd'\].* gave \(1, 3\), expected"),
+        (lambda made: {"feature_nets": {"odd": torch.nn.Identity()}}, "has no features"),
+        (lambda made: {"feature_nets": {"odd": 3}}, r"\['odd'\] is a int, expected a torch"),
+        (
+            lambda made: {"other_discriminators": {"image": (made.discriminator, 1.0)}},
+            "the discriminator, given .* failed",
+        ),
+        (
+            lambda made: {"other_discriminators": {"image": (made.discriminator, 0.0)}},
+            r"reward_scale=0\.0, expected above 0",
+        ),
+        (lambda made: {"splits": SPLITS | {"tuning": (7, 7)}}, "splits are .*'tuning'"),
+    ],
+)
+def test_an_assembled_part_that_does_not_fit_is_refused(no_shape_checks, change, message):
+    made = full()
+    with pytest.raises(ValueError, match=message):
+        assemble(**given(made, **change(made)))
