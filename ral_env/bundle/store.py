@@ -16,6 +16,10 @@ from ral_env.bundle.manifest import BundleError
 from ral_env.bundle.parts import Bundle, from_nets
 from ral_env.bundle.verify import obstacle, verify_bundle, wrong_codes
 
+# What reading a manifest that is not as it should be may raise.
+UNREADABLE = (
+    OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 SHIPPED = Path(__file__).parents[1] / "bundles"
 
 
@@ -74,7 +78,7 @@ def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
             verify_bundle(bundle)
     except BundleError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BundleError(
             folder / "manifest.json", f"is not a readable manifest ({error!r})"
         ) from error

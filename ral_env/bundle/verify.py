@@ -98,12 +98,15 @@ def _wrong_splits(bundle: Bundle) -> str | None:
 def _verify_weights(file: Path, stem: str, values: Mapping[str, Any]) -> None:
     """The file holds tensors of the names and shapes that the net of this config has."""
     try:
-        with torch.device("meta"):  # shapes only: nothing large is built
-            expected = {k: tuple(v.shape) for k, v in build(stem, values).state_dict().items()}
         with safe_open(file, framework="pt") as weights:
             names = weights.keys()  # it is no dict: it cannot be iterated over
             found = {k: tuple(weights.get_slice(k).get_shape()) for k in names}
-    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        for field in values:
+            if field.endswith("layers") and values[field] > len(found):  # it would take for ever
+                raise ValueError(f"{field}={values[field]}, of {len(found)} tensors")
+        with torch.device("meta"):  # shapes only: nothing large is built
+            expected = {k: tuple(v.shape) for k, v in build(stem, values).state_dict().items()}
+    except (OSError, OverflowError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         raise BundleError(file, f"is not readable with its config ({error})") from error
     if odd := sorted(dict(found.items() ^ expected.items())):
         raise BundleError(file, f"does not fit its config in {', '.join(odd[:5])}")

@@ -120,6 +120,7 @@ def test_a_code_that_is_not_in_the_codebook_is_named(tmp_path):
             r"lists \['discriminator_codes'\]",
         ),
         (lambda m: m["discriminators"][0].update(reward_scale=0), "reward_scale"),
+        (lambda m: m["discriminators"][0].update(reward_scale=10**400), "not a readable manifest"),
         (
             lambda m: m["nets"]["discriminator_image"]["config"].update(in_channels=4),
             "image.safetensors: does not fit",
@@ -134,6 +135,13 @@ def test_a_code_that_is_not_in_the_codebook_is_named(tmp_path):
         ),
         (lambda m: m["features"].clear(), r"lists \[\], and holds \['features_labels'\]"),
         (lambda m: m["nets"]["vqvae"]["config"].update(colour="b"), "vqvae.safetensors.*colour"),
+        (
+            lambda m: m["nets"]["discriminator_image"]["config"].update(plain_layers=10**9),
+            r"image.safetensors: is not readable .*plain_layers=1000000000, of \d+ tensors",
+        ),
+        (lambda m: m["nets"]["prior_0"]["config"].update(layers="many"), "prior_0.safetensors"),
+        (lambda m: m["nets"]["prior_0"]["config"].update(hidden=2**40), "prior_0.safetensors"),
+        (lambda m: m["nets"]["prior_0"]["config"].update(hidden=2**80), "prior_0.safetensors"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_named(copy, change, message):
