@@ -55,13 +55,13 @@ def close(expected: Any, terms: float = 1.0) -> Any:
 
 
 def tiny_parts(
-    discriminator_input: str = "image", levels: int = 1, **changes: Any
+    discriminator_input: str = "image", levels: int = 1, *, num_codes: int = 16, **changes: Any
 ) -> dict[str, Any]:
     """Arguments of ``bundle.save``; the discriminator scores patches of 4 coarsest rows."""
     torch.manual_seed(0)
-    vqvae = VQVAE(VQVAEConfig(32, 8, 4, layers=3 - levels, num_codes=16, code_dim=6, levels=levels))
+    vqvae = VQVAE(VQVAEConfig(32, 8, 4, 3 - levels, num_codes=num_codes, code_dim=6, levels=levels))
     grids = vqvae.config.grids
-    prior = partial(PixelCNNConfig, num_codes=16, hidden=8, residual=8, layers=2)
+    prior = partial(PixelCNNConfig, num_codes=num_codes, hidden=8, residual=8, layers=2)
 
     def priors() -> list[PixelCNN]:
         return [
@@ -82,7 +82,7 @@ def tiny_parts(
         "discriminator_input": discriminator_input,
         "reward_scale": 0.05 * levels,
         "priors": priors(),
-        "codes": [codes.integers(0, 16, (40, *grid)) for grid in grids],
+        "codes": [codes.integers(0, num_codes, (40, *grid)) for grid in grids],
         "splits": {"train": (0, 30), "validation": (30, 35), "test": (35, 40)},
         "dataset": "noise",
         "recipe": {"name": "tiny"},

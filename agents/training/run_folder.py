@@ -235,6 +235,8 @@ class RunFolder:
         tuned = dataclasses.replace(
             bundle,
             priors=tuple(policies),
+            policies=(),  # those of the priors that the run began with
+            version="",
             discriminator=discriminator,
             discriminator_input=discriminator_input,
             reward_scale=reward_scale,

@@ -1,15 +1,18 @@
 """Bundles: everything that an environment is made of, in a folder or in memory."""
 
-from ral_env.bundle.folder import BundleError
+from ral_env.bundle.manifest import BundleError
 from ral_env.bundle.of_task import choose, for_task, make_command
-from ral_env.bundle.parts import SPLITS, Bundle, codes_dtype, from_nets
+from ral_env.bundle.packing import codes_dtype
+from ral_env.bundle.parts import SPLITS, TUNING, Bundle, StoredFeatures, from_nets
 from ral_env.bundle.store import SHIPPED, find, home, load, names, save, storable
 
 __all__ = [
     "SHIPPED",
     "SPLITS",
+    "TUNING",
     "Bundle",
     "BundleError",
+    "StoredFeatures",
     "choose",
     "codes_dtype",
     "find",

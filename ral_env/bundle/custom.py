@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ral_env.bundle.parts import SPLITS, Bundle, codes_dtype
+from ral_env.bundle.packing import codes_dtype
+from ral_env.bundle.parts import SPLITS, TUNING, Bundle
 from ral_env.layout import CodeLayout
 from ral_env.migrations import old_names
 from ral_env.nets import Codec, Prior, UncachedPrior, represent
@@ -38,6 +39,9 @@ def assemble(
     discriminator_input: str = "image",
     reward_scale: float = 1.0,
     oracles: Sequence[Prior] = (),
+    policies: Sequence[Prior] = (),
+    other_discriminators: Mapping[str, tuple[nn.Module, float]] | None = None,
+    feature_nets: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """A bundle of parts of any make, checked against each other on a few real codes.
 
@@ -52,41 +56,48 @@ def assemble(
             coarsest.
         num_codes: number of entries of the codebook, the same on every level.
         priors: one per level, the coarsest first, or none: then nothing can be sampled or trained.
-        splits: ``{"train": (start, end), "validation": ..., "test": ...}``, rows of ``codes``; by
-            default, eight, one and one tenth of them.
+        splits: ``{"train": (start, end), "validation": ..., "test": ...}``, rows of ``codes``, and
+            at will ``"tuning"``; by default, train, validation and test are eight, one and one
+            tenth of them.
         dataset: what the codes are of, in words.
         discriminator_input: ``"image"``, or ``"codes"`` if the discriminator sees the vectors that
             the codec's ``lookup`` gives, on the finest grid.
         reward_scale: divides scores before they are clamped to [-1, 1].
         oracles: the true distribution of the codes, where it is known, one per level.
+        policies: priors that were fine-tuned, one per level, or none.
+        other_discriminators: by input, ``"image"`` or ``"codes"``, discriminators that environments
+            do not score with unless they are told to, each with its reward scale.
+        feature_nets: by name, modules with ``features(images)``, float32 (B, d) of images
+            (B, 3, H, W): Fréchet distances are taken in the first one's space.
 
     Raises:
         ValueError: if a part does not do what is needed of it.
     """
     layout, flat = _flatten(codes, num_codes)
     ranges = _check_splits(splits, len(flat))
-    _require(0 < reward_scale < float("inf"), f"reward_scale={reward_scale}, expected above 0")
-    _check_nets(layout, codec, discriminator, priors, oracles)
+    others, features = dict(other_discriminators or {}), dict(feature_nets or {})
+    discriminators = {**others, discriminator_input: (discriminator, reward_scale)}
+    kinds = {"priors": priors, "oracles": oracles, "policies": policies}
+    _check_nets(layout, {"codec": codec, "discriminator": discriminator}, others, features, kinds)
     start, end = ranges["train"]
     real = torch.from_numpy(flat[start : min(end, start + 2)].astype(np.int64))
     # Whole canvases, and the upper half of them.
     pair = [layout.unflatten(real, rows) for rows in (layout.rows, max(1, layout.rows // 2))]
     with torch.no_grad():
         image_size = _check_codec(codec, pair)
-        _check_discriminator(discriminator, codec, discriminator_input, pair)
-        for kind, nets in {"priors": priors, "oracles": oracles}.items():
-            for level, net in enumerate(nets):
-                check = _PriorCheck(f"{kind}[{level}]", net, level, num_codes)
-                check.log_prob(*pair)
-                check.order(pair[0])
-                check.probabilities(layout.unflatten(real[:1], 1))
-                if kind == "priors":  # episodes never sample an oracle
-                    check.sample(*pair)
+        for input, (net, scale) in discriminators.items():
+            _check_discriminator(net, scale, codec, input, pair)
+        for name, net in features.items():
+            _check_features(name, net, codec.decode(pair[0]))
+        _check_priors(layout, kinds, real, pair)
     return Bundle(
         vqvae=cast(Any, codec),
         discriminator=cast(Any, discriminator),
         priors=cast(Any, tuple(priors)),
         oracles=cast(Any, tuple(oracles)),
+        policies=cast(Any, tuple(policies)),
+        other_discriminators=cast(Any, others),
+        feature_nets=features,
         discriminator_input=discriminator_input,
         reward_scale=float(reward_scale),
         flat_codes=flat,
@@ -125,11 +136,12 @@ def _check_splits(
         edges = (0, count * 8 // 10, count * 9 // 10, count)
         splits = dict(zip(SPLITS, pairwise(edges), strict=True))
     _require(
-        set(splits) == set(SPLITS) and all(0 <= a < b <= count for a, b in splits.values()),
-        f"splits are {splits}, expected {SPLITS}, each (start, end) of one row or more of the "
-        f"{count} canvases of codes",
+        set(splits) - {TUNING} == set(SPLITS)
+        and all(0 <= a < b <= count for a, b in splits.values()),
+        f"splits are {splits}, expected {SPLITS} and, at will, {TUNING!r}, each (start, end) of "
+        f"one row or more of the {count} canvases of codes",
     )
-    return {name: (splits[name][0], splits[name][1]) for name in SPLITS}
+    return {name: (first, end) for name, (first, end) in splits.items()}
 
 
 def _flatten(codes: Any, num_codes: int) -> tuple[CodeLayout, np.ndarray]:
@@ -157,14 +169,16 @@ def _flatten(codes: Any, num_codes: int) -> tuple[CodeLayout, np.ndarray]:
 
 def _check_nets(
     layout: CodeLayout,
-    codec: Codec,
-    discriminator: nn.Module,
-    priors: Sequence[Prior],
-    oracles: Sequence[Prior],
+    nets: Mapping[str, Any],
+    others: Mapping[str, tuple[nn.Module, float]],
+    features: Mapping[str, Any],
+    kinds: Mapping[str, Sequence[Prior]],
 ) -> None:
     """There is one prior per level, and all nets are modules; puts them in eval mode."""
-    nets: dict[str, Any] = {"codec": codec, "discriminator": discriminator}
-    for kind, per_level in {"priors": priors, "oracles": oracles}.items():
+    nets = {**nets}
+    nets |= {f"other_discriminators[{input!r}]": net for input, (net, _) in others.items()}
+    nets |= {f"feature_nets[{name!r}]": net for name, net in features.items()}
+    for kind, per_level in kinds.items():
         _require(
             len(per_level) in (0, len(layout.levels)),
             f"{len(per_level)} {kind} for {len(layout.levels)} levels, expected one per level, or "
@@ -212,9 +226,10 @@ def _check_codec(codec: Codec, pair: Sequence[Sequence[Tensor]]) -> int:
 
 
 def _check_discriminator(
-    net: nn.Module, codec: Codec, kind: str, pair: Sequence[Sequence[Tensor]]
+    net: nn.Module, scale: float, codec: Codec, kind: str, pair: Sequence[Sequence[Tensor]]
 ) -> None:
     """It scores whole canvases, and the upper halves of them if those are large enough."""
+    _require(0 < scale < float("inf"), f"reward_scale={scale}, expected above 0")
     stride: Any = getattr(net, "stride", None)
     _require(
         isinstance(stride, int) and stride >= 1,
@@ -233,6 +248,34 @@ def _check_discriminator(
             f"{what} gave {tuple(scores.shape)}, expected finite scores {expected}: its stride is "
             f"{stride}",
         )
+
+
+def _check_features(name: str, net: Any, images: Tensor) -> None:
+    """It gives a vector of features to every image."""
+    _require(hasattr(net, "features"), f"feature_nets[{name!r}] has no features(images)")
+    what = f"feature_nets[{name!r}].features of images {tuple(images.shape)}"
+    found = _call(what, net.features, images)
+    _require(
+        found.dim() == 2 and len(found) == len(images) and bool(found.isfinite().all()),
+        f"{what} gave {tuple(found.shape)}, expected finite features ({len(images)}, d)",
+    )
+
+
+def _check_priors(
+    layout: CodeLayout,
+    kinds: Mapping[str, Sequence[Prior]],
+    real: Tensor,
+    pair: Sequence[Sequence[Tensor]],
+) -> None:
+    """Priors of every kind and level do what an episode needs of them."""
+    for kind, nets in kinds.items():
+        for level, net in enumerate(nets):
+            check = _PriorCheck(f"{kind}[{level}]", net, level, layout.num_codes)
+            check.log_prob(*pair)
+            check.order(pair[0])
+            check.probabilities(layout.unflatten(real[:1], 1))
+            if kind != "oracles":  # which no episode samples
+                check.sample(*pair)
 
 
 class _PriorCheck:

@@ -1,19 +1,38 @@
 """The files of a bundle: safetensors, JSON and npy in one folder, and no pickle.
 
-``manifest.json`` names the data set, the recipe, the nets' configs, and the SHA-256 of every other
-file: ``vqvae.safetensors``, ``discriminator.safetensors``, ``prior_<level>.safetensors`` (0 is the
-top level), ``codes.npy`` (flat real codes) and, where there are any, ``oracle_<level>.safetensors``
-(the true distribution of a synthetic experiment; a mixture if its config has ``styles``) and
-``features.safetensors`` (the feature net of Fréchet distances). A file's name without its ending is
-called the net's stem.
+Format 4, which is written; formats 2 and 3 are read, too (:mod:`ral_env.bundle.manifest`):
+
+``manifest.json``
+    Says what there is: the data set in words, the recipe, a version that the maker gives, the
+    layout of the codes, the splits, figures that were measured, library versions; the config and
+    the file of every net; the SHA-256 of every other file; and ``checksum``, the SHA-256 of all of
+    that, which is the bundle's digest, too.
+``vqvae.safetensors``
+    The tokeniser.
+``discriminator_<input>.safetensors``
+    A discriminator that sees ``codes``, one that sees ``image``, or both. The manifest lists them
+    with their reward scales; environments score with the first unless they are told otherwise.
+``prior_<level>.safetensors``, ``policy_<level>.safetensors``, ``oracle_<level>.safetensors``
+    Level 0 is the top. Policies (priors that were fine-tuned) and oracles (the true distribution of
+    a synthetic experiment; a mixture if its config has ``styles``): one for each level, or none.
+``features_<name>.safetensors``
+    The feature nets of Fréchet distances, in the manifest's order. ``labels`` is one that was
+    trained on classes or attributes.
+``features_<name>.npy``
+    That net's features of real images of the test part, float16 or float32 (n, features). The
+    manifest says what they are of.
+``codes.npy``
+    Flat real codes, packed to their bits (:mod:`ral_env.bundle.packing`): uint8 (N, bytes a row).
+
+A net's stem is the name of its file in format 4 without the ending; of older formats it is the
+name that the file would have now. What comes before the first underscore is the net's kind.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,11 +41,15 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import nn
 
 from ral_env import __version__, migrations
-from ral_env.bundle.parts import SPLITS, Bundle, Later, codes_dtype
+from ral_env.bundle import manifest as manifests
+from ral_env.bundle.manifest import BundleError
+from ral_env.bundle.packing import PackedCodes, blocks, codes_dtype, pack, packed_bytes
+from ral_env.bundle.parts import Bundle, Later, StoredFeatures
 from ral_env.layout import CodeLayout
 from ral_env.nets import (
     VQVAE,
@@ -41,13 +64,12 @@ from ral_env.nets import (
     VQVAEConfig,
 )
 
-FORMAT = 3
-READ = (2, FORMAT)  # 3 added mixtures as oracles
-# What a stem's net may be, the level left out, and what each net is made from.
+# What nets of a kind may be, and what each is made from.
 NETS: dict[str, tuple[type[nn.Module], ...]] = {
     "vqvae": (VQVAE,),
     "discriminator": (PatchGAN,),
     "prior": (PixelCNN,),
+    "policy": (PixelCNN,),
     "oracle": (PixelCNN, Mixture),
     "features": (FeatureNet,),
 }
@@ -60,60 +82,60 @@ CONFIGS: dict[type[nn.Module], type] = {
 }
 
 
-class BundleError(ValueError):
-    """A bundle's file is missing, cut, altered, or does not fit the others."""
-
-    def __init__(self, file: Path, what: str):
-        super().__init__(
-            f"bundle file {file}: {what}. Reinstall ral-env if the bundle came with it, "
-            "or make the bundle again with `ral pretrain`."
-        )
-
-
 def read(folder: Path) -> Bundle:
     """The bundle in a folder. Its manifest is read, all else when it is first asked for.
 
     Raises:
-        BundleError: if the manifest is of a format that is not read, or a file is missing.
-        KeyError, TypeError, ValueError: if the manifest is not what it should be.
+        BundleError: if the manifest is altered or of a format that is not read, or a file is
+            missing.
+        OSError, KeyError, TypeError, ValueError, RecursionError: if the manifest is not what it
+            should be.
     """
     file = folder / "manifest.json"
-    manifest = json.loads(file.read_text())
-    if manifest["format"] not in READ:
-        raise BundleError(
-            file,
-            f"is of format {manifest['format']}, this version reads {' and '.join(map(str, READ))}",
-        )
-    stored = stored_configs(manifest)
-    needed = {f"{stem}.safetensors" for stem in stored} | {"codes.npy"}
-    if missing := needed - set(manifest["files"]):
-        raise BundleError(file, f"does not list {sorted(missing)}")
-    for name in manifest["files"]:
-        if Path(name).name != name or not (folder / name).is_file():
-            raise BundleError(folder / name, "is missing")
+    manifest = manifests.parse(file)
+    fields = manifests.as_format_4(manifest)
+    _check_files(folder, fields)
+    nets: Mapping[str, Any] = fields["nets"]
 
-    def nets(kind: str) -> Later[Any]:
-        stems = [stem for stem in stored if stem.startswith(kind)]
-        return Later(lambda: tuple(_read_net(folder, stem, stored[stem]) for stem in stems))
+    def net(stem: str) -> nn.Module:
+        return _read_net(folder / nets[stem]["file"], stem, nets[stem]["config"])
 
-    def net(stem: str) -> Later[Any]:
-        return Later(lambda: _read_net(folder, stem, stored[stem]))
+    def levels(kind: str) -> Later[Any]:
+        count = sum(kind_of(stem) == kind for stem in nets)
+        return Later(lambda: tuple(net(f"{kind}_{level}") for level in range(count)))
 
-    layout = CodeLayout(_tuples(manifest["layout"]["levels"]), manifest["layout"]["num_codes"])
+    first, *others = ((str(d["input"]), float(d["reward_scale"])) for d in fields["discriminators"])
+    layout = CodeLayout(_tuples(fields["layout"]["levels"]), fields["layout"]["num_codes"])
+    parts: dict[str, Any] = {
+        "vqvae": Later(lambda: net("vqvae")),
+        "discriminator": Later(lambda: net(f"discriminator_{first[0]}")),
+        "other_discriminators": Later(
+            lambda: {input: (net(f"discriminator_{input}"), scale) for input, scale in others}
+        ),
+        "priors": levels("prior"),
+        "policies": levels("policy"),
+        "oracles": levels("oracle"),
+        "feature_nets": Later(
+            lambda: {name: net(f"features_{name}") for name in fields["features"]}
+        ),
+        "test_features": Later(
+            lambda: {
+                name: StoredFeatures(_read_array(folder / stored["file"]), stored["of"])
+                for name, stored in fields["test_features"].items()
+            }
+        ),
+        "flat_codes": Later(partial(_read_codes, folder, fields["codes"], layout)),
+        "recipe": Later(partial(migrations.renamed, fields["recipe"], "recipe", str(file))),
+    }
     bundle = Bundle(
-        vqvae=net("vqvae"),
-        discriminator=net("discriminator"),
-        discriminator_input=manifest["discriminator"]["input"],
-        reward_scale=float(manifest["discriminator"]["reward_scale"]),
-        priors=nets("prior"),
-        oracles=nets("oracle"),
-        features=net("features") if "features" in stored else None,
-        flat_codes=Later(partial(_read_codes, folder / "codes.npy", layout)),
-        splits={name: _tuples(edges) for name, edges in manifest["splits"].items()},
+        **parts,
+        discriminator_input=first[0],
+        reward_scale=first[1],
+        splits={name: _tuples(edges) for name, edges in fields["splits"].items()},
         layout=layout,
-        image_size=manifest["configs"]["vqvae"]["image_size"],
-        dataset=manifest["dataset"],
-        recipe=Later(partial(migrations.renamed, manifest["recipe"], "recipe", str(file))),
+        image_size=nets["vqvae"]["config"]["image_size"],
+        dataset=fields["dataset"],
+        version=str(fields["version"]),
         name=folder.resolve().name,
     )
     object.__setattr__(bundle, "path", folder)
@@ -128,31 +150,31 @@ def write(folder: Path, bundle: Bundle, metrics: Mapping[str, Any], half: bool) 
         state = {key: value.cpu().contiguous() for key, value in net.state_dict().items()}
         if half:
             state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-        save_file(state, folder / f"{stem}.safetensors")
-    flat, layout = bundle.flat_codes, bundle.layout
-    dtype = codes_dtype(layout.num_codes)
-    stored = np.lib.format.open_memmap(folder / "codes.npy", "w+", dtype, flat.shape)
-    for rows in blocks(flat):
-        stored[rows] = flat[rows]
-    stored.flush()
-    configs = {stem: asdict(net.config) for stem, net in nets.items()}
-    manifest = {
-        "format": FORMAT,
+        (folder / f"{stem}.safetensors").write_bytes(serialise(state))  # save_file gives it 0600
+    for name, stored in bundle.test_features.items():
+        np.save(folder / f"features_{name}.npy", np.ascontiguousarray(stored.values))
+    _write_codes(folder / "codes.npy", bundle)
+    layout = bundle.layout
+    fields = {
+        "version": bundle.version,
         "dataset": bundle.dataset,
         "recipe": dict(bundle.recipe),
         "layout": {"levels": layout.levels, "num_codes": layout.num_codes},
-        "configs": {
-            "vqvae": configs["vqvae"],
-            "discriminator": configs["discriminator"],
-            "priors": [configs[stem] for stem in configs if stem.startswith("prior")],
-            "oracles": [configs[stem] for stem in configs if stem.startswith("oracle")],
-            "features": configs.get("features"),
+        "codes": {"file": "codes.npy", "packed": True},
+        "splits": {name: [int(edge) for edge in edges] for name, edges in bundle.splits.items()},
+        "nets": {
+            stem: {"file": f"{stem}.safetensors", "config": asdict(net.config)}
+            for stem, net in nets.items()
         },
-        "discriminator": {
-            "input": bundle.discriminator_input,
-            "reward_scale": float(bundle.reward_scale),
+        "discriminators": [
+            {"input": input, "reward_scale": float(bundle.discriminator_for(input)[1])}
+            for input in bundle.discriminator_inputs
+        ],
+        "features": list(bundle.feature_nets),
+        "test_features": {
+            name: {"file": f"features_{name}.npy", "of": stored.of}
+            for name, stored in bundle.test_features.items()
         },
-        "splits": {name: [int(edge) for edge in bundle.splits[name]] for name in SPLITS},
         "metrics": dict(metrics),
         "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
         "versions": {
@@ -162,27 +184,23 @@ def write(folder: Path, bundle: Bundle, metrics: Mapping[str, Any], half: bool) 
             "python": platform.python_version(),
         },
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-def stored_configs(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The nets' configs as the manifest holds them, by the nets' stems."""
-    configs = manifest["configs"]
-    levels = {
-        f"{kind}_{level}": values
-        for kind in ("prior", "oracle")
-        for level, values in enumerate(configs[f"{kind}s"])
-    }
-    found = {"vqvae": configs["vqvae"], "discriminator": configs["discriminator"], **levels}
-    return found | ({"features": configs["features"]} if configs["features"] else {})
+    manifests.write(folder / "manifest.json", fields)
 
 
 def nets_by_stem(bundle: Bundle) -> dict[str, Any]:
     """A bundle's nets, by the stems of their files."""
-    nets: dict[str, Any] = {"vqvae": bundle.vqvae, "discriminator": bundle.discriminator}
-    nets |= {f"prior_{level}": prior for level, prior in enumerate(bundle.priors)}
-    nets |= {f"oracle_{level}": oracle for level, oracle in enumerate(bundle.oracles)}
-    return nets | ({"features": bundle.features} if bundle.features else {})
+    nets: dict[str, Any] = {"vqvae": bundle.vqvae}
+    for input in bundle.discriminator_inputs:
+        nets[f"discriminator_{input}"] = bundle.discriminator_for(input)[0]
+    levels = {"prior": bundle.priors, "policy": bundle.policies, "oracle": bundle.oracles}
+    for kind, per_level in levels.items():
+        nets |= {f"{kind}_{level}": net for level, net in enumerate(per_level)}
+    return nets | {f"features_{name}": net for name, net in bundle.feature_nets.items()}
+
+
+def kind_of(stem: str) -> str:
+    """What kind of net has this stem: a key of :data:`NETS`, if the manifest is right."""
+    return stem.partition("_")[0]
 
 
 def config_of(stem: str, values: Mapping[str, Any]) -> Any:
@@ -201,13 +219,18 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def blocks(flat: np.ndarray) -> Iterator[slice]:
-    """All rows, 16384 at a time: there may be more on disk than fit the memory."""
-    return (slice(first, first + 2**14) for first in range(0, len(flat), 2**14))
+def _check_files(folder: Path, fields: Mapping[str, Any]) -> None:
+    """All files that the manifest speaks of are listed with their hashes, and there."""
+    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
+    if missing := {part["file"] for part in parts} - set(fields["files"]):
+        raise BundleError(folder / "manifest.json", f"does not list {sorted(missing)}")
+    for name in fields["files"]:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise BundleError(folder / name, "is missing")
 
 
 def _class_of(stem: str, values: Mapping[str, Any]) -> type[nn.Module]:
-    kind = stem.partition("_")[0]
+    kind = kind_of(stem)
     return Mixture if kind == "oracle" and "styles" in values else NETS[kind][0]
 
 
@@ -216,8 +239,7 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-def _read_net(folder: Path, stem: str, values: Mapping[str, Any]) -> nn.Module:
-    file = folder / f"{stem}.safetensors"
+def _read_net(file: Path, stem: str, values: Mapping[str, Any]) -> nn.Module:
     try:
         net = build(stem, values)
         net.load_state_dict(load_file(file))
@@ -226,15 +248,32 @@ def _read_net(folder: Path, stem: str, values: Mapping[str, Any]) -> nn.Module:
     return net.eval()
 
 
-def _read_codes(file: Path, layout: CodeLayout) -> np.ndarray:
-    """Flat codes (N, length), memory-mapped and read-only."""
+def _read_array(file: Path) -> np.ndarray:
+    """The array in a npy file, memory-mapped and read-only."""
     try:
-        flat = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, OverflowError, ValueError) as error:
         raise BundleError(file, f"is not a readable array ({error})") from error
-    dtype, length = codes_dtype(layout.num_codes), layout.length
-    if flat.ndim != 2 or flat.shape[1] != length or flat.dtype != dtype:
-        raise BundleError(
-            file, f"holds {flat.dtype} {flat.shape}, expected {np.dtype(dtype)} (N, {length})"
-        )
-    return flat
+
+
+def _read_codes(folder: Path, stored: Mapping[str, Any], layout: CodeLayout) -> Any:
+    """Flat codes (N, length), memory-mapped and read-only."""
+    file, length = folder / stored["file"], layout.length
+    flat = _read_array(file)
+    if stored["packed"]:
+        dtype, size = np.dtype(np.uint8), packed_bytes(length, layout.num_codes)
+    else:
+        dtype, size = np.dtype(codes_dtype(layout.num_codes)), length
+    if flat.ndim != 2 or flat.shape[1] != size or flat.dtype != dtype:
+        raise BundleError(file, f"holds {flat.dtype} {flat.shape}, expected {dtype} (N, {size})")
+    return PackedCodes(flat, length, layout.num_codes) if stored["packed"] else flat
+
+
+def _write_codes(file: Path, bundle: Bundle) -> None:
+    """Pack a bundle's codes into a file, some rows at a time: they may be a large memory map."""
+    flat, num_codes = bundle.flat_codes, bundle.layout.num_codes
+    size = packed_bytes(flat.shape[1], num_codes)
+    packed = np.lib.format.open_memmap(file, "w+", np.uint8, (len(flat), size))
+    for rows in blocks(*flat.shape):
+        packed[rows] = pack(np.asarray(flat[rows]), num_codes)
+    packed.flush()

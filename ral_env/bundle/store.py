@@ -11,10 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ral_env.bundle.folder import BundleError, read, write
-from ral_env.bundle.parts import SPLITS, Bundle, from_nets
-from ral_env.bundle.verify import code_range, obstacle, verify_bundle
+from ral_env.bundle.folder import read, write
+from ral_env.bundle.manifest import BundleError
+from ral_env.bundle.parts import Bundle, from_nets
+from ral_env.bundle.verify import obstacle, verify_bundle, wrong_codes
 
+# What reading a manifest that is not as it should be may raise.
+UNREADABLE = (
+    OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
 SHIPPED = Path(__file__).parents[1] / "bundles"
 
 
@@ -62,7 +67,8 @@ def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
         verify: check every hash, weight shape and code. Without, only that the files exist.
 
     Raises:
-        BundleError: names the file that is missing, cut, altered or of another format.
+        BundleError: names the file that is missing, cut, altered or of another format. A manifest
+            of format 4 is checked in any case, by its checksum.
         ValueError: no such bundle.
     """
     folder = find(name_or_path)
@@ -72,7 +78,7 @@ def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
             verify_bundle(bundle)
     except BundleError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise BundleError(
             folder / "manifest.json", f"is not a readable manifest ({error!r})"
         ) from error
@@ -87,7 +93,7 @@ def save(
     half: bool = False,
     **parts: Any,
 ) -> Path:
-    """Write a bundle, whole or not at all; one that is there already is replaced.
+    """Write a bundle in format 4, whole or not at all; one that is there already is replaced.
 
     ``save(path, dataclasses.replace(bundle, priors=policies), metrics={})`` writes a loaded bundle
     with other priors; ``save(path, vqvae=..., codes=..., ..., metrics={})`` writes trained nets.
@@ -103,8 +109,9 @@ def save(
         The folder.
 
     Raises:
-        ValueError: if the parts do not fit each other, a net is not of this package's kinds (see
-            :func:`storable`), or ``path`` exists and is no bundle.
+        ValueError: if the parts do not fit each other, a split other than ``"tuning"`` is missing
+            or two of them share rows, a net is not of this package's kinds (see :func:`storable`),
+            or ``path`` exists and is no bundle.
     """
     path = Path(path).expanduser()
     if path.exists() and not (path / "manifest.json").is_file():
@@ -113,13 +120,10 @@ def save(
         bundle = from_nets(**parts)
     elif parts:
         raise TypeError(f"{', '.join(parts)} given beside a bundle: use dataclasses.replace")
-    if set(bundle.splits) != set(SPLITS):
-        raise ValueError(f"splits are {list(bundle.splits)}, expected {list(SPLITS)}")
     if why := obstacle(bundle):
         raise ValueError(f"{bundle!r} cannot be saved: {why}")
-    (lowest, highest), num_codes = code_range(bundle.flat_codes), bundle.layout.num_codes
-    if lowest < 0 or highest >= num_codes:
-        raise ValueError(f"codes run from {lowest} to {highest}, expected 0 to {num_codes - 1}")
+    if why := wrong_codes(bundle):
+        raise ValueError(f"{bundle!r} cannot be saved: its codes array {why}")
 
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
     fresh.mkdir(parents=True)
@@ -137,7 +141,8 @@ def storable(bundle: Bundle) -> bool:
     """Whether :func:`save` can write this bundle.
 
     Its nets have to be this package's own, which are made again from their configs. A codec or a
-    prior of another make has none: only its weights can be saved.
+    prior of another make has none: only its weights can be saved. Its parts have to fit each other,
+    and no two of its splits may share rows.
     """
     return obstacle(bundle) is None
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ral_env.bundle.folder import (
-    NETS,
-    BundleError,
-    blocks,
-    build,
-    config_of,
-    nets_by_stem,
-    sha256,
-    stored_configs,
-)
-from ral_env.bundle.parts import Bundle
+from ral_env.bundle.folder import NETS, build, config_of, kind_of, nets_by_stem, sha256
+from ral_env.bundle.manifest import BundleError, as_format_4
+from ral_env.bundle.packing import PackedCodes, blocks
+from ral_env.bundle.parts import SPLITS, TUNING, Bundle, StoredFeatures
 from ral_env.layout import CodeLayout
 
 
@@ -35,81 +32,145 @@ def verify_bundle(bundle: Bundle) -> None:
                 bundle.path / name,
                 f"is cut or altered (SHA-256 {found[:12]}..., expected {digest[:12]}...)",
             )
-    stored = stored_configs(bundle.manifest)
-    for stem, values in stored.items():
-        file = bundle.path / f"{stem}.safetensors"
-        try:
-            with torch.device("meta"):  # shapes only: nothing large is built
-                expected = {k: tuple(v.shape) for k, v in build(stem, values).state_dict().items()}
-            with safe_open(file, framework="pt") as weights:
-                names = weights.keys()  # it is no dict: it cannot be iterated over
-                found = {k: tuple(weights.get_slice(k).get_shape()) for k in names}
-        except (OSError, SafetensorError, TypeError, ValueError) as error:
-            raise BundleError(file, f"is not readable with its config ({error})") from error
-        if odd := sorted(dict(found.items() ^ expected.items())):
-            raise BundleError(file, f"does not fit its config in {', '.join(odd[:5])}")
-
-    configs = {stem: config_of(stem, values) for stem, values in stored.items()}
-    wrong = _misfit(bundle.layout, bundle.discriminator_input, configs) or _wrong_settings(bundle)
+    fields, configs = as_format_4(bundle.manifest), {}
+    for stem, net in fields["nets"].items():
+        _verify_weights(bundle.path / net["file"], stem, net["config"])
+        configs[stem] = config_of(stem, net["config"])
+    wrong = (
+        _wrong_lists(fields)
+        or _misfit(bundle.layout, configs)
+        or _wrong_features(bundle.test_features, configs)
+        or _wrong_ranges(bundle)
+    )
     if wrong:
         raise BundleError(bundle.path / "manifest.json", wrong)
-    highest, num_codes = code_range(bundle.flat_codes)[1], bundle.layout.num_codes
-    if highest >= num_codes:
-        raise BundleError(
-            bundle.path / "codes.npy", f"holds code {highest}, expected 0 to {num_codes - 1}"
-        )
+    if wrong := wrong_codes(bundle):
+        raise BundleError(bundle.path / "codes.npy", wrong)
 
 
 def obstacle(bundle: Bundle) -> str | None:
-    """Why a bundle's nets could not be read again if they were saved, in words; None if they can.
+    """Why a bundle could not be read again if it was saved, in words; None if it can.
 
     Nets are made again from their configs. Those of other packages, and subclasses of this one's,
-    have none that could be read.
+    have none that could be read. The codes are not looked at: there may be many.
     """
     nets = nets_by_stem(bundle)
     for stem, net in nets.items():
-        kinds = NETS[stem.partition("_")[0]]
+        kinds = NETS[kind_of(stem)]
         if type(net) not in kinds:
             expected = " or ".join(kind.__name__ for kind in kinds)
             return f"its {stem} is a {type(net).__name__}, expected a ral_env.nets.{expected}"
+    for name in bundle.feature_nets:
+        if not re.fullmatch("[a-z][a-z0-9_]*", name):  # it is part of a file's name
+            return f"a feature net is called {name!r}, expected small letters, digits and _"
     configs = {stem: net.config for stem, net in nets.items()}
-    return _misfit(bundle.layout, bundle.discriminator_input, configs)
+    return (
+        _misfit(bundle.layout, configs)
+        or _wrong_features(bundle.test_features, configs)
+        or _wrong_splits(bundle)
+    )
 
 
-def code_range(flat: Any) -> tuple[int, int]:
-    """The lowest and the highest of flat codes (N, length), which are read once."""
-    ranges = [(flat[rows].min(), flat[rows].max()) for rows in blocks(flat)]
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
+def wrong_codes(bundle: Bundle) -> str | None:
+    """Whether a code of a bundle is outside the codebook, in words; None if all are inside."""
+    flat, num_codes = bundle.flat_codes, bundle.layout.num_codes
+    if isinstance(flat, PackedCodes) and num_codes == flat.largest + 1:
+        return None  # its bits can tell no other code: not to be read for nothing
+    for rows in blocks(*flat.shape):
+        part = np.asarray(flat[rows])
+        low, high = int(part.min()), int(part.max())
+        if low < 0 or high >= num_codes:
+            return f"holds code {low if low < 0 else high}, expected 0 to {num_codes - 1}"
+    return None
 
 
-def _misfit(layout: CodeLayout, discriminator_input: str, configs: Mapping[str, Any]) -> str | None:
+def _wrong_splits(bundle: Bundle) -> str | None:
+    """Which split is missing, or which two share rows; None if all are there and none overlap."""
+    splits = dict(bundle.splits)
+    if set(splits) - {TUNING} != set(SPLITS):
+        return f"splits are {list(splits)}, expected {list(SPLITS)} and, at will, {TUNING!r}"
+    for (one, (a, b)), (other, (c, d)) in combinations(splits.items(), 2):
+        if max(a, c) < min(b, d):
+            return f"splits {one!r} and {other!r} share rows: {splits}"
+    return None
+
+
+def _verify_weights(file: Path, stem: str, values: Mapping[str, Any]) -> None:
+    """The file holds tensors of the names and shapes that the net of this config has."""
+    try:
+        with safe_open(file, framework="pt") as weights:
+            names = weights.keys()  # it is no dict: it cannot be iterated over
+            found = {k: tuple(weights.get_slice(k).get_shape()) for k in names}
+        for field in values:
+            if field.endswith("layers") and values[field] > len(found):  # it would take for ever
+                raise ValueError(f"{field}={values[field]}, of {len(found)} tensors")
+        with torch.device("meta"):  # shapes only: nothing large is built
+            expected = {k: tuple(v.shape) for k, v in build(stem, values).state_dict().items()}
+    except (OSError, OverflowError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+        raise BundleError(file, f"is not readable with its config ({error})") from error
+    if odd := sorted(dict(found.items() ^ expected.items())):
+        raise BundleError(file, f"does not fit its config in {', '.join(odd[:5])}")
+
+
+def _misfit(layout: CodeLayout, configs: Mapping[str, Any]) -> str | None:
     """How nets, given by their configs and stems, do not fit the layout; None if they do."""
     levels, num_codes = layout.levels, layout.num_codes
-    vqvae, discriminator = configs["vqvae"], configs["discriminator"]
+    vqvae = configs["vqvae"]
     if (vqvae.grids, vqvae.num_codes) != (levels, num_codes):
         return f"{layout} does not fit the VQ-VAE's {vqvae}"
     above = [None, *levels[:-1]]  # the grids that each level's net is conditioned on
-    for kind in ("prior", "oracle"):
-        nets = [config for stem, config in configs.items() if stem.startswith(kind)]
+    for kind, plural in (("prior", "priors"), ("policy", "policies"), ("oracle", "oracles")):
+        nets = [config for stem, config in configs.items() if kind_of(stem) == kind]
         fits = [(n.grid, n.num_codes, n.condition_grid) for n in nets] == [
             (grid, num_codes, condition) for grid, condition in zip(levels, above, strict=True)
         ]
         if not fits and (nets or kind == "prior"):
-            return f"{layout} does not fit the {kind}s' {nets}"
+            return f"{layout} does not fit the {plural}' {nets}"
     channels = {"image": 3, "codes": vqvae.code_dim * len(levels)}
-    if discriminator.in_channels != channels.get(discriminator_input):
-        return (
-            f"discriminator has input {discriminator_input!r} and {discriminator.in_channels} "
-            f"channels, expected one of {channels}"
-        )
+    for stem, config in configs.items():
+        kind, _, input = stem.partition("_")
+        if kind == "discriminator" and config.in_channels != channels.get(input):
+            return (
+                f"discriminator has input {input!r} and {config.in_channels} channels, expected "
+                f"one of {channels}"
+            )
     return None
 
 
-def _wrong_settings(bundle: Bundle) -> str | None:
-    """What is wrong with a bundle's numbers; None if nothing is."""
-    if not 0 < bundle.reward_scale < float("inf"):
-        return f"reward_scale {bundle.reward_scale}, expected above 0"
+def _wrong_features(stored: Mapping[str, StoredFeatures], configs: Mapping[str, Any]) -> str | None:
+    """What is wrong with stored features; None if nothing is."""
+    for name, features in stored.items():
+        net, values = configs.get(f"features_{name}"), features.values
+        if net is None:
+            return f"features of {name!r} are stored, and there is no such feature net"
+        fits = values.ndim == 2 and len(values) and values.shape[1] == net.features
+        if not fits or values.dtype not in (np.float16, np.float32):
+            return (
+                f"stored features of {name!r} are {values.dtype} {values.shape}, expected float16 "
+                f"or float32 (n, {net.features})"
+            )
+        if not isinstance(features.of, str) or not np.isfinite(values).all():
+            return f"stored features of {name!r} hold what is not finite, or do not say what of"
+    return None
+
+
+def _wrong_ranges(bundle: Bundle) -> str | None:
+    """Which splits are empty or reach beyond the codes; None if all are within."""
     count = len(bundle.flat_codes)
-    if any(not 0 <= start < end <= count for start, end in bundle.splits.values()):
-        return f"splits {dict(bundle.splits)} do not fit {count} images"
+    if all(0 <= start < end <= count for start, end in bundle.splits.values()):
+        return None
+    return f"splits {dict(bundle.splits)} do not fit {count} images"
+
+
+def _wrong_lists(fields: Mapping[str, Any]) -> str | None:
+    """How a manifest's lists do not fit its nets, or a reward scale is wrong; None if all fits."""
+    scales = {entry["input"]: entry["reward_scale"] for entry in fields["discriminators"]}
+    for kind, listed in (("discriminator", list(scales)), ("features", fields["features"])):
+        stems = [f"{kind}_{name}" for name in listed]
+        found = [stem for stem in fields["nets"] if kind_of(stem) == kind]
+        if sorted(stems) != sorted(found):
+            return f"it lists {stems}, and holds {found}"
+    for scale in scales.values():
+        if not 0 < scale < float("inf"):
+            return f"reward_scale {scale}, expected above 0"
     return None

@@ -1,6 +1,5 @@
 """Codes on disk: a row per image, whatever was cut, shared out, or too large for the memory."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -285,15 +284,8 @@ def test_a_bundle_takes_codes_from_disk(tmp_path):
     for row in (0, 39_999):
         broken = flat.copy()
         broken[row, 5] = 16
-        with pytest.raises(ValueError, match="codes run from 0 to 16, expected 0 to 15"):
+        with pytest.raises(ValueError, match="holds code 16, expected 0 to 15"):
             bundle.save(tmp_path / "broken", **{**parts, "codes": broken})
-        file = made[1] / "codes.npy"
-        np.save(file, broken)
-        manifest = json.loads((made[1] / "manifest.json").read_text())
-        manifest["files"]["codes.npy"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        (made[1] / "manifest.json").write_text(json.dumps(manifest))
-        with pytest.raises(bundle.BundleError, match="holds code 16"):
-            bundle.load(made[1])
 
 
 MEASURE = """

@@ -38,12 +38,12 @@ def test_a_bundle_of_nets_has_the_vqvaes_layout_and_image_size():
 def test_a_part_given_for_later_is_made_once_and_only_when_asked_for():
     calls: list[int] = []
 
-    def make() -> str:
+    def make() -> dict[str, str]:
         calls.append(1)
-        return "a feature net"
+        return {"labels": "a feature net"}
 
     later: Any = Later(make)
-    bundle = made(features=later)
+    bundle = made(features=None, feature_nets=later)
     assert repr(bundle) and bundle.dataset == "noise" and not calls
     assert bundle.features == "a feature net" and bundle.features == "a feature net"
     assert calls == [1]
@@ -52,12 +52,13 @@ def test_a_part_given_for_later_is_made_once_and_only_when_asked_for():
 def test_a_part_that_failed_to_be_made_is_tried_again():
     results = iter([ValueError("the disk is away"), None])
 
-    def make() -> None:
+    def make() -> dict[str, Any]:
         if error := next(results):
             raise error
+        return {}
 
     later: Any = Later(make)
-    bundle = made(features=later)
+    bundle = made(features=None, feature_nets=later)
     with pytest.raises(ValueError, match="the disk is away"):
         _ = bundle.features
     assert bundle.features is None

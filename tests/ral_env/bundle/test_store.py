@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import close, tiny_parts
 
 from ral_env import bundle, migrations
 from ral_env.bundle.custom import assemble
+from ral_env.bundle.folder import nets_by_stem
 from ral_env.layout import CodeLayout
 from ral_env.nets import Mixture, PixelCNN, joint, represent
 
@@ -34,7 +36,7 @@ def test_what_was_saved_comes_back(tiny):
         for key, value in saved.state_dict().items():
             assert torch.equal(net.state_dict()[key], value)
     assert (loaded.codes[0] == parts["codes"][0]).all()
-    assert loaded.flat_codes.dtype == np.uint8 and isinstance(loaded.flat_codes, np.memmap)
+    assert loaded.flat_codes.dtype == np.uint8
     assert (loaded.split("test") == parts["codes"][0][35:].reshape(5, 64)).all()
     assert (loaded.dataset, loaded.recipe) == ("noise", {"name": "tiny"})
     assert (loaded.discriminator_input, loaded.reward_scale) == ("image", 0.05)
@@ -117,14 +119,15 @@ def test_what_could_not_be_read_again_is_not_saved(tiny, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("number", [2, 3, 4])
 def test_bundles_of_every_format_are_read_and_give_what_they_gave(number):
     """Their manifests hold what their nets gave of the test codes when they were made."""
     loaded = bundle.load(FIXTURES / f"bundle-format-{number}")
     assert loaded.manifest["format"] == number
-    levels = {2: ((8, 8), (16, 16)), 3: ((8, 8),)}[number]
+    levels = {2: ((8, 8), (16, 16)), 3: ((8, 8),), 4: ((8, 8),)}[number]
     assert (loaded.layout, loaded.image_size) == (CodeLayout(levels, 64), 32)
-    assert loaded.splits == {"train": (0, 40), "validation": (40, 44), "test": (44, 52)}
+    tests = {"tuning": (44, 47), "test": (47, 52)} if number == 4 else {"test": (44, 52)}
+    assert loaded.splits == {"train": (0, 40), "validation": (40, 44), **tests}
     assert loaded.features is not None
     test, metrics = loaded.layout.as_grids(loaded.split("test")), loaded.manifest["metrics"]
     for nets, nats in (
@@ -134,24 +137,52 @@ def test_bundles_of_every_format_are_read_and_give_what_they_gave(number):
         with torch.no_grad():
             assert -joint.total_log_prob(nets, test).mean().item() == close(nats)
         assert len(nets) == len(levels)
-    assert isinstance(loaded.oracles[0], Mixture) == (number == 3)
+    assert isinstance(loaded.oracles[0], Mixture) == (number >= 3)
     images = loaded.vqvae.decode(test)
-    assert images.shape == (8, 3, 32, 32)
+    assert images.shape == (len(test[0]), 3, 32, 32)
     shown = represent(loaded.vqvae, test, loaded.discriminator_input)
     assert loaded.discriminator(shown).isfinite().all()
+
+
+@torch.no_grad()
+def test_what_format_4_added_gives_what_it_gave():
+    """Its metrics were measured by the nets that are in it."""
+    loaded = bundle.load(FIXTURES / "bundle-format-4")
+    metrics = loaded.manifest["metrics"]
+    test = loaded.layout.as_grids(loaded.split("test"))
+    images = loaded.vqvae.decode(test)
+    nats = -joint.total_log_prob(loaded.policies, test).mean().item()
+    assert nats == close(metrics["policies"]["test_nats"]) and loaded.version == "1"
+    for input in ("codes", "image"):
+        scores = loaded.discriminator_for(input)[0](represent(loaded.vqvae, test, input))
+        assert scores.mean().item() == close(metrics["scores"][input])
+    for name, dtype in {"labels": np.float16, "self_supervised": np.float32}.items():
+        stored = loaded.test_features[name]
+        assert stored.of == "the 5 test canvases, decoded" and stored.values.dtype == dtype
+        found = loaded.feature_nets[name].features(images)
+        np.testing.assert_allclose(stored.values, found, rtol=2e-3, atol=1e-4)  # of float16
 
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_bundle_of_an_older_format_is_saved_as_one_of_today(number, tmp_path):
     old = bundle.load(FIXTURES / f"bundle-format-{number}")
-    again = bundle.load(
-        bundle.save(tmp_path / "b", old, metrics=old.manifest["metrics"], half=True)
+    metrics = old.manifest["metrics"]
+    again = bundle.load(bundle.save(tmp_path / "b", old, metrics=metrics, half=True))
+    assert again.manifest["format"] == 4
+    for field in ("dataset", "recipe", "layout", "splits", "metrics"):
+        assert again.manifest[field] == old.manifest[field]
+    assert np.array_equal(np.asarray(again.flat_codes), old.flat_codes)
+    assert (again.discriminator_input, again.reward_scale) == (
+        old.discriminator_input,
+        old.reward_scale,
     )
-    assert again.manifest == old.manifest | {
-        "format": 3,
-        "configs": again.manifest["configs"],
-        "versions": again.manifest["versions"],
-    }
+    nets, others = nets_by_stem(again), nets_by_stem(old)
+    assert list(nets) == list(others)
+    for stem, net in nets.items():
+        assert net.config == others[stem].config
+        for key, value in net.state_dict().items():
+            assert torch.equal(value, others[stem].state_dict()[key])
+    assert again.tuning_split == "validation" and again.version == ""
 
 
 def test_old_names_of_a_recipes_fields_are_read_with_a_warning(tiny, tmp_path, monkeypatch):
@@ -187,6 +218,9 @@ def test_a_failing_save_keeps_the_old_bundle_and_leaves_nothing_behind(tmp_path)
         {"recipe": {"x": unusable}},
         {"priors": []},
         {"reward_scale": -1},
+        {"splits": {"train": (0, 30), "validation": (30, 35)}},
+        {"splits": {"train": (0, 36), "validation": (30, 35), "test": (36, 40)}},
+        {"splits": {"train": (0, 30), "validation": (30, 35), "test": (35, 41)}},
     ]
     for wrong in wrongs:
         with pytest.raises((TypeError, ValueError)):
@@ -206,6 +240,17 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path):
     assert (tmp_path / "precious" / "file").read_text() == "x"
 
 
+def test_written_files_may_be_read_by_whom_the_umask_lets_read(tmp_path):
+    before = os.umask(0o022)
+    try:
+        path = bundle.save(tmp_path / "b", **tiny_parts())
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}
+
+
 def test_codes_out_of_range_are_not_saved(tmp_path):
-    with pytest.raises(ValueError, match="expected 0 to 15"):
+    with pytest.raises(
+        ValueError, match="cannot be saved: its codes array holds code 16, expected 0 to 15"
+    ):
         bundle.save(tmp_path / "b", **tiny_parts(codes=np.full((40, 64), 16)))

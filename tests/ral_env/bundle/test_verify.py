@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import tiny_parts
 from safetensors.torch import load_file, save_file
 
 from ral_env import bundle
+from ral_env.bundle.manifest import checksum
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 @pytest.fixture
@@ -18,8 +23,10 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 
 
 def edit(path: Path, change) -> None:
+    """Change a manifest, and its checksum with it."""
     manifest = json.loads((path / "manifest.json").read_text())
     change(manifest)
+    manifest["checksum"] = checksum(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -31,7 +38,8 @@ def rehash(path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["vqvae.safetensors", "discriminator.safetensors", "prior_0.safetensors", "codes.npy"]
+    "name",
+    ["vqvae.safetensors", "discriminator_image.safetensors", "prior_0.safetensors", "codes.npy"],
 )
 def test_a_missing_cut_or_altered_file_is_named(copy, name):
     whole = (copy / name).read_bytes()
@@ -68,14 +76,36 @@ def test_weights_of_other_shapes_are_named(copy):
 
 
 def test_codes_that_do_not_fit_are_named(copy):
-    np.save(copy / "codes.npy", np.full((40, 64), 16, np.uint8))
-    rehash(copy, "codes.npy")
-    with pytest.raises(bundle.BundleError, match="codes.npy: holds code 16, expected 0 to 15"):
-        bundle.load(copy)
-    np.save(copy / "codes.npy", np.zeros((40, 63), np.uint8))
-    rehash(copy, "codes.npy")
-    with pytest.raises(bundle.BundleError, match=r"codes.npy: holds uint8 \(40, 63\)"):
-        bundle.load(copy)
+    for wrong in (
+        np.zeros((40, 63), np.uint8),
+        np.zeros((40, 32), np.int8),
+        np.zeros(32, np.uint8),
+    ):
+        np.save(copy / "codes.npy", wrong)
+        rehash(copy, "codes.npy")
+        shape = re.escape(f"{wrong.dtype} {wrong.shape}, expected uint8 (N, 32)")
+        with pytest.raises(bundle.BundleError, match=f"codes.npy: holds {shape}"):
+            bundle.load(copy)
+
+
+def test_a_code_that_is_not_in_the_codebook_is_named(tmp_path):
+    old = shutil.copytree(FIXTURES / "bundle-format-3", tmp_path / "old")
+    codes = np.load(old / "codes.npy")
+    codes[7, 5] = 64
+    np.save(old / "codes.npy", codes)
+    manifest = json.loads((old / "manifest.json").read_text())
+    manifest["files"]["codes.npy"] = hashlib.sha256((old / "codes.npy").read_bytes()).hexdigest()
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(bundle.BundleError, match="codes.npy: holds code 64, expected 0 to 63"):
+        bundle.load(old)
+    path = bundle.save(tmp_path / "b", **tiny_parts(num_codes=11))  # 4 bits hold up to 15
+    edit(path, lambda m: m)
+    packed = np.load(path / "codes.npy")
+    packed[3, 2] = 0xCA
+    np.save(path / "codes.npy", packed)
+    rehash(path, "codes.npy")
+    with pytest.raises(bundle.BundleError, match="codes.npy: holds code 12, expected 0 to 10"):
+        bundle.load(path)
 
 
 @pytest.mark.parametrize(
@@ -85,11 +115,33 @@ def test_codes_that_do_not_fit_are_named(copy):
         (lambda m: m.pop("layout"), "layout"),
         (lambda m: m["layout"].update(num_codes=17), "VQ-VAE"),
         (lambda m: m["splits"].update(test=[35, 41]), "splits"),
-        (lambda m: m["discriminator"].update(input="codes"), "3 channels"),
-        (lambda m: m["discriminator"].update(reward_scale=0), "reward_scale"),
-        (lambda m: m["files"].pop("codes.npy"), "codes.npy"),
-        (lambda m: m["configs"]["priors"].clear(), "priors"),
-        (lambda m: m["configs"]["vqvae"].update(colour="blue"), "vqvae.safetensors.*colour"),
+        (
+            lambda m: m["discriminators"][0].update(input="codes"),
+            r"lists \['discriminator_codes'\]",
+        ),
+        (lambda m: m["discriminators"][0].update(reward_scale=0), "reward_scale"),
+        (lambda m: m["discriminators"][0].update(reward_scale=10**400), "not a readable manifest"),
+        (
+            lambda m: m["nets"]["discriminator_image"]["config"].update(in_channels=4),
+            "image.safetensors: does not fit",
+        ),
+        (lambda m: m["files"].pop("codes.npy"), r"does not list \['codes.npy'\]"),
+        (lambda m: m["nets"]["prior_0"].update(file="../a"), r"does not list \['../a'\]"),
+        (lambda m: m["files"].update({"../a": ""}), "is missing"),
+        (lambda m: m["nets"].pop("prior_0"), "priors"),
+        (
+            lambda m: m["nets"].update(magic_0=m["nets"]["prior_0"]),
+            "not a readable manifest.*magic",
+        ),
+        (lambda m: m["features"].clear(), r"lists \[\], and holds \['features_labels'\]"),
+        (lambda m: m["nets"]["vqvae"]["config"].update(colour="b"), "vqvae.safetensors.*colour"),
+        (
+            lambda m: m["nets"]["discriminator_image"]["config"].update(plain_layers=10**9),
+            r"image.safetensors: is not readable .*plain_layers=1000000000, of \d+ tensors",
+        ),
+        (lambda m: m["nets"]["prior_0"]["config"].update(layers="many"), "prior_0.safetensors"),
+        (lambda m: m["nets"]["prior_0"]["config"].update(hidden=2**40), "prior_0.safetensors"),
+        (lambda m: m["nets"]["prior_0"]["config"].update(hidden=2**80), "prior_0.safetensors"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_named(copy, change, message):
