@@ -226,11 +226,11 @@ class LatentCanvasVectorEnv(VectorEnv):
         Args:
             codes: integers (num_envs, length), array or tensor: the observation with every EMPTY
                 cell replaced by a code.
-            score_map: floats (num_envs, 1, h', w'), what :meth:`Scorer.score_map` says of exactly
-                these canvases, which are then not decoded and scored again. Only its shape is
-                checked: that it is the present discriminator's, not normalised, is trusted. It is
-                normalised, replaced by a control arm and paid like the environment's own; rows that
-                "rowwise" pays before the end are still scored here.
+            score_map: floats (num_envs, 1, h', w'), the output of :meth:`Scorer.score_map` for
+                exactly these canvases, if it is known: they are then not decoded and scored again.
+                Only the shape is checked. That the scores are the present discriminator's and not
+                normalised is trusted. Normalisation, control arms and rewards stay here, and rows
+                that "rowwise" pays before the last are still scored here.
 
         Raises:
             ValueError: if a canvas is finished already, a cell that was not EMPTY is changed, a new
@@ -252,9 +252,9 @@ class LatentCanvasVectorEnv(VectorEnv):
     ) -> StepResult:
         """Reset and score as autoreset says, once the canvases ``acting`` have been written."""
         episodes, terminated, info = self.episodes, np.zeros(self.num_envs, bool), {}
-        finished = acting[episodes.over()[acting]]
+        finished = acting[episodes.time[acting] == episodes.steps[acting]]
         if len(acting) < self.num_envs:
-            self.episodes.begin(np.setdiff1d(self._everyone, acting), self.start)
+            episodes.begin(np.setdiff1d(self._everyone, acting), self.start)
         if finished.size:
             terminated[finished] = True
             ends = episodes.finish(finished, score_map)
