@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from agents.training.files import Row
 from agents.training.optimise import Training, optimise
 from ral_env.nets import Mixture, MixtureConfig, PixelCNN, PixelCNNConfig
+from ral_env.nets.noise import gumbel
 from ral_env.ranges import check_ranges
 
 
@@ -77,9 +78,8 @@ def noisy_context(
         condition: The level above, or the styles of a mixture; it stays real.
         context_noise: See :class:`PriorTraining`.
     """
-    samples = torch.distributions.Categorical(
-        logits=prior.logits(codes, condition).float()
-    ).sample()
+    logits = prior.logits(codes, condition).float()
+    samples = (logits + gumbel(tuple(logits.shape), logits)).argmax(-1)
     rate = context_noise * torch.rand(len(codes), 1, 1, device=codes.device)
     replaced = torch.rand(codes.shape, device=codes.device) < rate
     return torch.where(replaced, samples, codes)

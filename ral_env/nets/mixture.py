@@ -90,14 +90,13 @@ class Mixture(nn.Module):
         if condition is not None:
             self._check(condition, codes)
             return self.expert.logits(codes, condition)
-        styles = torch.arange(self.config.styles, device=codes.device)
-        given = styles.view(-1, 1, 1, 1).expand(-1, len(codes), 1, 1)
+        numbers = torch.arange(self.config.styles, device=codes.device)
+        given = numbers.view(-1, 1, 1, 1).expand(-1, len(codes), 1, 1)
         experts = torch.stack([self.expert.logits(codes, style) for style in given]).log_softmax(-1)
-        found = experts.gather(-1, codes.expand(len(styles), *codes.shape).unsqueeze(-1)).flatten(2)
-        posterior = (found.cumsum(2) - found).log_softmax(
-            0
-        )  # of the styles, given the codes before
-        return (posterior.view(*experts.shape[:-1], 1) + experts).logsumexp(0)
+        index = codes.expand(self.config.styles, *codes.shape).unsqueeze(-1)
+        found = experts.gather(-1, index).flatten(2)
+        styles = (found.cumsum(2) - found).log_softmax(0)  # their posterior, given the codes before
+        return (styles.view(*experts.shape[:-1], 1) + experts).logsumexp(0)
 
     def expert_log_prob(self, codes: Codes, temperature: float = 1.0) -> ExpertLogProbs:
         """log p_s of every code given those before it, in nats, of each expert s: (K, B, h, w)."""
