@@ -2,7 +2,7 @@
 
 from ral_env.bundle.manifest import BundleError
 from ral_env.bundle.of_task import choose, for_task, make_command
-from ral_env.bundle.packing import codes_dtype
+from ral_env.bundle.packing import RealCodes, codes_dtype
 from ral_env.bundle.parts import SPLITS, TUNING, Bundle, StoredFeatures, from_nets
 from ral_env.bundle.store import SHIPPED, find, home, load, names, save, storable
 
@@ -12,6 +12,7 @@ __all__ = [
     "TUNING",
     "Bundle",
     "BundleError",
+    "RealCodes",
     "StoredFeatures",
     "choose",
     "codes_dtype",

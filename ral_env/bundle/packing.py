@@ -125,3 +125,6 @@ class PackedCodes(NDArrayOperatorsMixin):
     def astype(self, dtype: Any) -> np.ndarray:
         """All codes (N, length) as a numpy array of another type."""
         return self.__array__(dtype)
+
+
+RealCodes = np.ndarray | PackedCodes  # what a bundle's codes and their splits may be

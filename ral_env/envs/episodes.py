@@ -10,6 +10,7 @@ from gymnasium.utils import seeding
 
 from ral_env import reward as rewards
 from ral_env import starts
+from ral_env.bundle import RealCodes
 from ral_env.envs.scorer import Scorer
 from ral_env.envs.shapes import Flags, Rows
 from ral_env.nets.shapes import ScoreMap
@@ -41,7 +42,7 @@ class Episodes:
         step_rewards: float32 (count, length), what each step has been paid (reward "rowwise").
     """
 
-    def __init__(self, count: int, scorer: Scorer, real: np.ndarray, reward: str, source: str):
+    def __init__(self, count: int, scorer: Scorer, real: RealCodes, reward: str, source: str):
         self.scorer, self.layout, self._real = scorer, scorer.layout, real
         self._reward, self._source = reward, source
         self.rngs = [seeding.np_random()[0] for _ in range(count)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ral_env import picture, reward
+from ral_env.bundle import RealCodes
 from ral_env.envs.options import choose
 from ral_env.envs.scorer import Scorer
 from ral_env.envs.shapes import Canvas, Frame, Rows
@@ -37,7 +38,7 @@ class FramePainter:
         ValueError: if there is no such overlay.
     """
 
-    def __init__(self, scorer: Scorer, real: np.ndarray, overlay: str | None):
+    def __init__(self, scorer: Scorer, real: RealCodes, overlay: str | None):
         self.scorer, self.layout = scorer, scorer.layout
         self.overlay = choose("overlay", overlay, OVERLAYS)
         self._real = real
