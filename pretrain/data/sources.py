@@ -93,6 +93,7 @@ def load(
     count: int | None = None,
     flip: bool = False,
     root: str | Path | None = None,
+    classes: bool = False,
 ) -> Images:
     """Images of a source, square.
 
@@ -108,10 +109,12 @@ def load(
         root: Where the files of ``mnist``, ``celeba``, ``lsun-bedroom`` or ``folder`` are. A root
             that does not have the layout in which CelebA or LSUN is published is taken as a folder
             of images, and the name says so.
+        classes: Whether the sub-folders of a folder are the classes of its images.
 
     Raises:
         ValueError: If the source is unknown, its files are not there (the message says what to
-            download and how it must lie), there are too few images, or they cannot be flipped.
+            download and how it must lie), there are too few images, or they cannot be flipped or
+            have no classes.
     """
     if size < 8:
         raise ValueError(f"size={size}, expected at least 8 pixels")
@@ -119,6 +122,8 @@ def load(
         raise ValueError(f"count={count}, expected at least 1, or None")
     if source in MADE and root is not None:
         raise ValueError(f"root={str(root)!r}: {source!r} need no files, ask for 'folder' instead")
+    if source in MADE and classes:
+        raise ValueError(f"classes are sub-folders of a folder, but {source!r} need no files")
     if source in ("faces", "tinted-faces"):
         return _procedural_faces(str(source), size, seed, count, flip)
     if flip and source in ("digits", "mnist"):
@@ -131,14 +136,24 @@ def load(
         how = PUBLISHED.get(str(source), "any folder of images, with all folders below it")
         raise ValueError(f"{source!r} needs files, say where they are (root; --data). {how}")
     root = Path(root).expanduser()
-    if source == "mnist":
+    published = {
+        "mnist": True,
+        "celeba": root.name == "celeba" or (root / "celeba").is_dir(),
+        "lsun-bedroom": any(root.glob("bedroom_*_lmdb")),
+    }.get(str(source), False)
+    if published and classes:
+        raise ValueError(
+            f"classes are sub-folders of a folder, but {root} is {source!r} as it is published, "
+            "without such sub-folders: leave classes out"
+        )
+    if published and source == "mnist":
         return mnist(root, size, count)
-    if source == "celeba" and (root.name == "celeba" or (root / "celeba").is_dir()):
+    if published and source == "celeba":
         return celeba(root, size, count, flip)
-    if source == "lsun-bedroom" and any(root.glob("bedroom_*_lmdb")):
+    if published:
         return bedrooms(root, size, seed, count, flip)
     try:
-        return folder(root, size, seed, count, flip)
+        return folder(root, size, seed, count, flip, classes=classes)
     except ValueError as error:
         if source not in PUBLISHED:
             raise
@@ -365,6 +380,7 @@ def folder(
     count: int | None = None,
     flip: bool = False,
     checked: int = CHECKED,
+    classes: bool = False,
 ) -> Images:
     """Every image file below a folder: centre-cropped to a square, resized (antialiased), RGB.
 
@@ -376,9 +392,11 @@ def folder(
         checked: If there are no more files than this, each is opened once, and a warning counts and
             names those that cannot be read, which are left out. Of more files they are found when
             they are read (see :class:`pretrain.data.image_sets.LazyImages`).
+        classes: Whether each sub-folder, with all below it, is a class; they are numbered by name.
 
     Raises:
-        ValueError: If there is no such folder, or fewer than ten images in it.
+        ValueError: If there is no such folder, fewer than ten images in it, or, with ``classes``,
+            fewer than two sub-folders that hold training images, or images outside them.
     """
     if not root.is_dir():
         raise ValueError(
@@ -401,11 +419,45 @@ def folder(
             f"{total - len(names)} cannot be read and {len(order)} are to be used: expected at "
             "least 10"
         )
+    chosen = _by_split(_edges(len(order), 0.05, 0.05), [names[i] for i in order])
     parts = {
-        split: Files(root, [names[i] for i in indices], size, flip=flip and split == "train")
-        for split, indices in _by_split(_edges(len(order), 0.05, 0.05), order).items()
+        split: Files(root, part, size, flip=flip and split == "train")
+        for split, part in chosen.items()
     }
-    return Images(f"{len(order)} images of folder {root.resolve().name}", parts)
+    title = f"{len(order)} images of folder {root.resolve().name}"
+    if not classes:
+        return Images(title, parts)
+    labels = _sub_folders(root, chosen)
+    if flip:
+        labels["train"] = np.tile(labels["train"], 2)  # the mirror images follow the others
+    return Images(title, parts, labels, "classes")
+
+
+def _sub_folders(root: Path, chosen: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """For each split the classes of its files, int64 (n,): their folders right below ``root``."""
+    every = [Path(name) for names in chosen.values() for name in names]
+    if outside := sorted(str(path) for path in every if len(path.parts) == 1):
+        raise ValueError(
+            f"sub-folders of {root} are to be the classes, but {len(outside)} images lie outside "
+            f"of them, such as {outside[0]}: move each into a sub-folder, or leave classes out"
+        )
+    found = {split: [Path(name).parts[0] for name in names] for split, names in chosen.items()}
+    known = sorted(set(found["train"]))
+    if len(known) < 2:
+        raise ValueError(
+            f"sub-folders of {root} are to be the classes, but training images are in "
+            f"{known} only: expected at least 2 sub-folders with images"
+        )
+    if rare := sorted({path.parts[0] for path in every} - set(known)):
+        raise ValueError(
+            f"no training images are in sub-folders {', '.join(rare)} of {root}, which are to be "
+            "classes: add images to them, or move them elsewhere"
+        )
+    numbers = {name: number for number, name in enumerate(known)}
+    return {
+        split: np.array([numbers[name] for name in names], np.int64)
+        for split, names in found.items()
+    }
 
 
 def _readable(root: Path, names: Sequence[str]) -> list[str]:
