@@ -139,15 +139,15 @@ def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> PriorTraining
     return PriorTraining(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99)
 
 
-def _fitted(batch: int, steps: int, validate_every: int) -> Training:
+def _fitted(batch: int, steps: int, validate_every: int) -> PriorTraining:
     """How priors of a folder of images learn: until validation no longer gains, as the images may
     be few."""
-    return Training(steps=steps, batch=batch, weight_decay=1e-2, ema=0.99,
-                    validate_every=validate_every, patience=6)  # fmt: skip
+    return PriorTraining(steps=steps, batch=batch, weight_decay=1e-2, ema=0.99,
+                         validate_every=validate_every, patience=6)  # fmt: skip
 
 
 def _for_folder(
-    vqvae: VQVAEConfig, vqvae_training: VQVAETraining, *levels: tuple[PixelCNNConfig, Training]
+    vqvae: VQVAEConfig, vqvae_training: VQVAETraining, *levels: tuple[PixelCNNConfig, PriorTraining]
 ) -> Recipe:
     """Nets that a CPU can train, for a folder of any images; named after the images' size.
 

@@ -76,10 +76,7 @@ def pretrain(
     """
     start = time.perf_counter()
     images = _load_images(recipe, folder, seed, flip, classes)
-    if classes:
-        recipe = dataclasses.replace(recipe, features=FOLDER_CLASSES)
-    elif images.targets is None:
-        recipe = dataclasses.replace(recipe, features=None)
+    recipe = _with_features(recipe, images, classes)
     styles = known_styles(recipe, images)
     run = _begin(recipe, seed, flip, folder, work or out.with_name(f"{out.name}.work"), device)
 
@@ -123,6 +120,13 @@ def _load_images(
     source = "folder" if folder and recipe.source in data.MADE else recipe.source
     count = recipe.count or None
     return data.load(source, recipe.vqvae.image_size, seed, count, flip, folder, classes)
+
+
+def _with_features(recipe: Recipe, images: data.Images, classes: bool) -> Recipe:
+    """The recipe with a feature net for what these images are known to show, or with none."""
+    if classes:
+        return dataclasses.replace(recipe, features=FOLDER_CLASSES)
+    return recipe if images.targets is not None else dataclasses.replace(recipe, features=None)
 
 
 def _begin(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pretrain.data.face_painter import TINTS, faces, tinted_faces
 from pretrain.data.idx_files import read_digits
+from pretrain.data.classes import sub_folders
 from pretrain.data.image_sets import Concat, Files, ImageSet, InMemory, Lmdb, lmdb_keys
 from ral_env.images import read
 
@@ -113,8 +114,8 @@ def load(
 
     Raises:
         ValueError: If the source is unknown, its files are not there (the message says what to
-            download and how it must lie), there are too few images, or they cannot be flipped or
-            have no classes.
+            download and how it must lie), the images are too few, have no such classes, or cannot
+            be flipped.
     """
     if size < 8:
         raise ValueError(f"size={size}, expected at least 8 pixels")
@@ -392,11 +393,10 @@ def folder(
         checked: If there are no more files than this, each is opened once, and a warning counts and
             names those that cannot be read, which are left out. Of more files they are found when
             they are read (see :class:`pretrain.data.image_sets.LazyImages`).
-        classes: Whether each sub-folder, with all below it, is a class; they are numbered by name.
+        classes: Whether its sub-folders are classes; see :func:`pretrain.data.classes.sub_folders`.
 
     Raises:
-        ValueError: If there is no such folder, fewer than ten images in it, or, with ``classes``,
-            fewer than two sub-folders that hold training images, or images outside them.
+        ValueError: If there is no such folder, or fewer than ten images in it.
     """
     if not root.is_dir():
         raise ValueError(
@@ -427,37 +427,10 @@ def folder(
     title = f"{len(order)} images of folder {root.resolve().name}"
     if not classes:
         return Images(title, parts)
-    labels = _sub_folders(root, chosen)
+    labels = sub_folders(root, chosen)
     if flip:
         labels["train"] = np.tile(labels["train"], 2)  # the mirror images follow the others
     return Images(title, parts, labels, "classes")
-
-
-def _sub_folders(root: Path, chosen: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
-    """For each split the classes of its files, int64 (n,): their folders right below ``root``."""
-    every = [Path(name) for names in chosen.values() for name in names]
-    if outside := sorted(str(path) for path in every if len(path.parts) == 1):
-        raise ValueError(
-            f"sub-folders of {root} are to be the classes, but {len(outside)} images lie outside "
-            f"of them, such as {outside[0]}: move each into a sub-folder, or leave classes out"
-        )
-    found = {split: [Path(name).parts[0] for name in names] for split, names in chosen.items()}
-    known = sorted(set(found["train"]))
-    if len(known) < 2:
-        raise ValueError(
-            f"sub-folders of {root} are to be the classes, but training images are in "
-            f"{known} only: expected at least 2 sub-folders with images"
-        )
-    if rare := sorted({path.parts[0] for path in every} - set(known)):
-        raise ValueError(
-            f"no training images are in sub-folders {', '.join(rare)} of {root}, which are to be "
-            "classes: add images to them, or move them elsewhere"
-        )
-    numbers = {name: number for number, name in enumerate(known)}
-    return {
-        split: np.array([numbers[name] for name in names], np.int64)
-        for split, names in found.items()
-    }
 
 
 def _readable(root: Path, names: Sequence[str]) -> list[str]:
