@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pretrain.data.classes import sub_folders
 from pretrain.data.face_painter import TINTS, faces, tinted_faces
 from pretrain.data.idx_files import read_digits
-from pretrain.data.classes import sub_folders
 from pretrain.data.image_sets import Concat, Files, ImageSet, InMemory, Lmdb, lmdb_keys
 from ral_env.images import read
 
@@ -143,10 +143,7 @@ def load(
         "lsun-bedroom": any(root.glob("bedroom_*_lmdb")),
     }.get(str(source), False)
     if published and classes:
-        raise ValueError(
-            f"classes are sub-folders of a folder, but {root} is {source!r} as it is published, "
-            "without such sub-folders: leave classes out"
-        )
+        raise ValueError(f"classes=True, but {source!r} as published in {root} has no sub-folders")
     if published and source == "mnist":
         return mnist(root, size, count)
     if published and source == "celeba":

@@ -190,5 +190,7 @@ def test_sources_without_sub_folders_have_no_classes(tmp_path):
     with pytest.raises(ValueError, match="classes are sub-folders .* 'faces' need no files"):
         data.load("faces", 32, classes=True)
     (tmp_path / "celeba").mkdir()
-    with pytest.raises(ValueError, match="'celeba' as it is published, without such"):
+    with pytest.raises(
+        ValueError, match="classes=True, but 'celeba' as published .* has no sub-folders"
+    ):
         data.load("celeba", 32, root=tmp_path, classes=True)
