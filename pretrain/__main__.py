@@ -10,6 +10,7 @@ import torch
 
 from agents.training.processes import Processes
 from pretrain.overrides import EVERY_LEVEL, help_text, override
+from pretrain.recipe_table import recipe_table
 from pretrain.recipes import RECIPES
 from pretrain.run import pretrain
 
@@ -28,6 +29,9 @@ def main(argv: list[str] | None = None) -> None:
     """
     arguments = vars(_parser().parse_args(sys.argv[1:] if argv is None else argv))
     recipe, changes = arguments["recipe"], arguments["set"]
+    if recipe == "list":
+        print(recipe_table())
+        return
     if changes == ["help"]:
         print(help_text(RECIPES[recipe]))
         return
@@ -43,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         device=arguments["device"],
         inception=arguments["inception"],
         command=_command(arguments),
+        classes=arguments["classes"],
     )
     if Processes(arguments["device"]).rank == 0:
         size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
@@ -56,10 +61,10 @@ def _parser() -> Any:
     what = parser.add_argument_group("what to train")
     what.add_argument(
         "--recipe",
-        choices=list(RECIPES),
-        required=True,
+        choices=["list", *RECIPES],
+        default="list",
         metavar="NAME",
-        help=f"Name of the recipe: {', '.join(RECIPES)}.",
+        help=f"Name of the recipe: {', '.join(RECIPES)}; `list` prints a table of them.",
     )
     what.add_argument(
         "--set",
@@ -75,6 +80,13 @@ def _parser() -> Any:
         metavar="FOLDER",
         help="A folder of images, or the root of MNIST, CelebA or LSUN as they are published. The "
         "recipes of these data sets need it; other recipes make their images if it is not given.",
+    )
+    what.add_argument(
+        "--classes",
+        type=bool,
+        default=False,
+        help="Whether the sub-folders of --data are classes of its images: the bundle then has a "
+        "feature net that tells them, and with it Fréchet distances.",
     )
     what.add_argument(
         "--flip", type=bool, default=False, help="Whether to add mirrored training images."
@@ -116,6 +128,7 @@ def _command(arguments: dict[str, Any]) -> str:
     """The command as the bundle's manifest gives it: without paths, which are of one machine."""
     words = ["ral pretrain", f"--recipe {arguments['recipe']}", f"--seed {arguments['seed']}"]
     words += ["--data DIR"] if arguments["data"] else []
+    words += ["--classes true"] if arguments["classes"] else []
     words += ["--flip true"] if arguments["flip"] else []
     words += [f"--set {' '.join(arguments['set'])}"] if arguments["set"] else []
     return " ".join(words)

@@ -139,6 +139,31 @@ def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> PriorTraining
     return PriorTraining(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99)
 
 
+def _fitted(batch: int, steps: int, validate_every: int) -> PriorTraining:
+    """How priors of a folder of images learn: until validation no longer gains, as the images may
+    be few."""
+    return PriorTraining(steps=steps, batch=batch, weight_decay=1e-2, ema=0.99,
+                         validate_every=validate_every, patience=6)  # fmt: skip
+
+
+def _for_folder(
+    vqvae: VQVAEConfig, vqvae_training: VQVAETraining, *levels: tuple[PixelCNNConfig, PriorTraining]
+) -> Recipe:
+    """Nets that a CPU can train, for a folder of any images; named after the images' size.
+
+    Their grids and codebooks are those of RALFaces32-v0, RALCelebA64-v0 and RALCelebA128-v0.
+    """
+    return Recipe(
+        name=f"small{vqvae.image_size}",
+        source="folder",
+        vqvae=vqvae,
+        vqvae_training=vqvae_training,
+        priors=tuple(config for config, _ in levels),
+        prior_trainings=tuple(training for _, training in levels),
+        **_small_discriminator(vqvae.code_dim * vqvae.levels),
+    )
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -271,6 +296,16 @@ RECIPES: dict[str, Recipe] = {
                   count=500, vqvae_training=VQVAETraining(steps=700, batch=6,
                                                             learning_rate=2e-3),
                   keep=(40, 12, 12), fakes=200, batch=8, steps=100),
+        _for_folder(VQVAEConfig(32, 48, 32, 2, num_codes=64, code_dim=16),
+                    VQVAETraining(steps=3500, batch=64, shift=1),
+                    (_level(8, 48, 4, 0, 1, num_codes=64, dropout=0.2), _fitted(64, 4000, 250))),
+        _for_folder(VQVAEConfig(64, 96, 48, 3, num_codes=128, code_dim=32),
+                    VQVAETraining(steps=5000, batch=48, shift=2),
+                    (_level(8, 96, 5, 1, 1, num_codes=128, dropout=0.2), _fitted(64, 4000, 200))),
+        _for_folder(VQVAEConfig(128, 64, 32, 2, num_codes=512, code_dim=24, levels=2),
+                    VQVAETraining(steps=2500, batch=16, shift=4),
+                    (_level(16, 64, 5, 1, 1, dropout=0.2), _fitted(32, 3000, 150)),
+                    (_level(32, 64, 3, 0, 1, dropout=0.2, condition=3), _fitted(16, 2000, 100))),
         # The paper's own, supplement Tables 4-10.
         _paper("celeba64", 64, 3, (_level(8, 128, 5, 0, 5, num_codes=128), _mle(1024, 19_531))),
         _paper("celeba64-oracle", 64, 3,

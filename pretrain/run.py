@@ -28,6 +28,9 @@ from pretrain.priors import make_priors
 from pretrain.stages import Run
 from pretrain.vqvae import train_vqvae, usage
 from ral_env import bundle
+from ral_env.nets import FeatureNetConfig
+
+FOLDER_CLASSES = FeatureNetConfig(hidden=12, outputs=0, name="classes of the folder, 32-d")
 
 
 def pretrain(
@@ -40,6 +43,7 @@ def pretrain(
     device: str = "cpu",
     inception: str | None = None,
     command: str = "",
+    classes: bool = False,
 ) -> Path:
     """Run every stage of a recipe and write the bundle ``out``.
 
@@ -59,6 +63,8 @@ def pretrain(
         inception: File of the Inception network's weights; see
             :func:`pretrain.distance.reconstruction`.
         command: The command that made the bundle, for its manifest.
+        classes: Whether the sub-folders of ``folder`` are classes, which a feature net learns to
+            tell. Without, nothing is known of a folder's images, and the bundle has no feature net.
 
     Returns:
         The bundle's path.
@@ -69,9 +75,8 @@ def pretrain(
             have, or ``work`` holds a run of another recipe.
     """
     start = time.perf_counter()
-    images = _load_images(recipe, folder, seed, flip)
-    if images.targets is None:
-        recipe = dataclasses.replace(recipe, features=None)
+    images = _load_images(recipe, folder, seed, flip, classes)
+    recipe = _with_features(recipe, images, classes)
     styles = known_styles(recipe, images)
     run = _begin(recipe, seed, flip, folder, work or out.with_name(f"{out.name}.work"), device)
 
@@ -109,10 +114,19 @@ def pretrain(
     return out
 
 
-def _load_images(recipe: Recipe, folder: str | None, seed: int, flip: bool) -> data.Images:
+def _load_images(
+    recipe: Recipe, folder: str | None, seed: int, flip: bool, classes: bool
+) -> data.Images:
     source = "folder" if folder and recipe.source in data.MADE else recipe.source
     count = recipe.count or None
-    return data.load(source, recipe.vqvae.image_size, seed, count, flip, root=folder)
+    return data.load(source, recipe.vqvae.image_size, seed, count, flip, folder, classes)
+
+
+def _with_features(recipe: Recipe, images: data.Images, classes: bool) -> Recipe:
+    """The recipe with a feature net for what these images are known to show, or with none."""
+    if classes:
+        return dataclasses.replace(recipe, features=FOLDER_CLASSES)
+    return recipe if images.targets is not None else dataclasses.replace(recipe, features=None)
 
 
 def _begin(

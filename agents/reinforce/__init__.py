@@ -1,7 +1,8 @@
 """REINFORCE with PixelCNN policies and a discriminator that learns too: see :mod:`.loop`."""
 
-from agents.reinforce.config import PRESETS, Config
+from agents.reinforce.config import Config
 from agents.reinforce.loop import train
+from agents.reinforce.presets import PRESETS, default_preset, fit_preset
 from agents.reinforce.run import Result
 
-__all__ = ["PRESETS", "Config", "Result", "train"]
+__all__ = ["PRESETS", "Config", "Result", "default_preset", "fit_preset", "train"]

@@ -1,7 +1,7 @@
 """``ral train --algo reinforce``, ``python -m agents.reinforce``, and what ``torchrun -m`` starts.
 
-    ral train --env RALDigits-v0 --preset small
-    ral train --env RALDigits-v0 --preset small --resume            # goes on after kill -9
+    ral train --env RALDigits-v0
+    ral train --env RALDigits-v0 --resume            # goes on after kill -9
     torchrun --nproc-per-node 8 -m agents.reinforce -- --env RALCelebA128-v0 --device cuda
 
 (The lone dashes keep torchrun from taking ``--start`` for an option of its own.)
@@ -11,14 +11,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
+import warnings
+from typing import Any, Literal, cast
 
+import gymnasium as gym
 import torch
 
-from agents.reinforce.config import PRESETS, Config
+from agents.reinforce.config import Config
 from agents.reinforce.loop import train
+from agents.reinforce.presets import PRESETS, default_preset, fit_preset
 from agents.training.command import add_config, make_config
-from ral_env import migrations
+from agents.training.run_folder import stored_config
+from ral_env import StandInWarning, migrations
+from ral_env.bundle import Bundle
+from ral_env.envs.single import LatentCanvasEnv
+from ral_env.tasks import expect_ours
 
 # Every field of Config is in one group of the help.
 GROUPS = {
@@ -48,6 +57,53 @@ def _spelling(word: str) -> str:
     return SHORT.get(option, option) + equals + value
 
 
+def default_settings(argv: list[str]) -> tuple[dict[str, Any], str]:
+    """The settings that a command line changes, and in words where they come from.
+
+    A run that goes on without a named preset has those of its config.json. Others have those of
+    the preset: the one that is named, or the one for priors of the bundle's size.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--preset", "--env", "--bundle", "--out", "--seed", "--discriminator_input"):
+        first.add_argument(option)
+    first.add_argument("--resume", action="store_true")
+    asked = first.parse_known_args(argv)[0]
+    asked.env, asked.seed = asked.env or Config.env, asked.seed or Config.seed
+    out = asked.out or _folder(asked.env, asked.seed)
+    stored = stored_config(out, "reinforce") if asked.resume and not asked.preset else None
+    if stored is not None:
+        fields = {field.name for field in dataclasses.fields(Config)}
+        return {k: v for k, v in stored.items() if k in fields}, f"settings of {out}/config.json"
+    bundle = _load_bundle(asked.env, asked.bundle)
+    name, reason = (asked.preset, "as asked") if asked.preset else default_preset(bundle)
+    if name not in PRESETS:
+        return {}, ""  # the parser of all options refuses it
+    config = fit_preset(name, bundle, asked.discriminator_input)
+    if PRESETS[name].discriminator_net is None and config.discriminator_net is not None:
+        reason += (
+            f"; a new discriminator of {config.discriminator_input!r}, with "
+            f"{config.discriminator_warmup} updates of warm-up, as the bundle's is of "
+            f"{bundle.discriminator_input!r}"
+        )
+    return dataclasses.asdict(config), f"preset {name}: {reason}"
+
+
+def _folder(env: str, seed: int | str) -> str:
+    """Where a run goes unless told otherwise."""
+    return f"runs/{env}-reinforce-{seed}"
+
+
+def _load_bundle(env: str, bundle: str | None) -> Bundle:
+    """The bundle that an environment runs on; that it is a stand-in, training will say."""
+    expect_ours(env)
+    arguments: dict[str, Any] = {} if bundle in (None, "null") else {"bundle": bundle}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StandInWarning)
+        made = gym.make(env, **arguments)
+    made.close()
+    return cast(LatentCanvasEnv, made.unwrapped).bundle
+
+
 def main(argv: list[str] | None = None) -> int:
     """Fine-tune a prior by reinforced adversarial learning."""
     from jsonargparse import ArgumentParser
@@ -58,7 +114,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = ArgumentParser(prog="ral train", description=main.__doc__)
     run = parser.add_argument_group("the run")
     run.add_argument(
-        "--preset", choices=list(PRESETS), default="paper", help="Settings to start from."
+        "--preset",
+        type=Literal["paper", "small"] | None,
+        help="Settings to start from; if not given, `small` for small priors and `paper` for "
+        "priors of the paper's sizes.",
     )
     run.add_argument(
         "--out",
@@ -70,15 +129,15 @@ def main(argv: list[str] | None = None) -> int:
         "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
     )
     add_config(parser, Config, GROUPS)
-    # The preset is read first: its values are the defaults of all other arguments.
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=list(PRESETS), default="paper")
-    preset = PRESETS[first.parse_known_args(argv)[0].preset]
-    parser.set_defaults(dataclasses.asdict(preset))
+    # These are read first: their values are the defaults of all other arguments.
+    settings, source = default_settings(argv)
+    parser.set_defaults(settings)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     config = make_config(parser, arguments, Config)
-    out = arguments.out or f"runs/{config.env}-reinforce-{config.seed}"
+    out = arguments.out or _folder(config.env, config.seed)
+    if os.environ.get("RANK", "0") == "0":
+        print(source, flush=True)
     result = train(config, out, resume=arguments.resume)
     word = "interrupted" if result.interrupted else "finished"
     print(f"{word} after {len(result.history)} iterations, {result.seconds:.0f} s")

@@ -1,4 +1,4 @@
-"""Settings of REINFORCE, and the presets."""
+"""Settings of REINFORCE."""
 
 from __future__ import annotations
 
@@ -134,32 +134,3 @@ class Config:
                 f"baseline='group' needs canvases that start alike: group={self.group}, expected 2 "
                 "or more (with start='full' all do: group may be all canvases)"
             )
-
-
-PRESETS: dict[str, Config] = {
-    "paper": Config(),
-    "small": Config(
-        start="full",  # 64 codes are few: partial generation saves little and adds variance
-        canvases=64,  # 16 canvases are too few to see a small difference
-        learning_rate=1e-3,  # 4e-6 does not move a prior of 0.1 M parameters in minutes
-        final_rate=0.1,  # a policy gradient's noise does not shrink by itself
-        gamma=1.0,  # the canvas is judged as a whole
-        discriminator_input="codes",  # sees more than the image, at a fraction of the work
-        discriminator_net=None,  # go on from the bundle's, which has seen this prior
-        discriminator=DiscriminatorTraining(
-            loss="logistic",  # a density ratio: its policy gradient descends the reverse KL
-            learning_rate=1e-3,
-            r1=0.1,  # few reals: a gradient penalty and augmentation against learning by heart
-            shift=1,
-            drop=0.05,
-        ),
-        discriminator_warmup=50,
-        discriminator_updates=3,
-        fake_pool=4,  # the discriminator looks at each batch of fakes more than once
-        baseline="leave-one-out",  # less variance, no bias
-        standardise=True,
-        mle_coef=0.3,  # an anchor: without it a small prior loses modes, whatever the reward
-        ema=0.99,
-        gate_auc=0.52,  # a blind discriminator's scores are noise
-    ),
-}

@@ -2,8 +2,8 @@
 
 The whole algorithm is :func:`train`, to be read from top to bottom; what it calls stands below it,
 in the order of an iteration. The defaults are the paper's (section 4.4). They hardly move a small
-prior, so ``--preset small`` is what works at 8x8 codes; each of its departures is named beside it,
-in :mod:`agents.reinforce.config`. REINFORCE's relatives are settings of the same loop: RLOO and
+prior, which the preset ``small`` is for; each of its departures is named beside it, in
+:mod:`agents.reinforce.presets`. REINFORCE's relatives are settings of the same loop: RLOO and
 GRPO are baselines, PPO is several epochs of clipped updates.
 """
 

@@ -116,6 +116,7 @@ class TrainState:
             processes=self.processes,
         )
         self.processes.broadcast(self.adversary.net)
+        self.adversary.score_in(self.envs)  # episodes have as many rows as it needs from the first
         self.real, self.held_out = (
             RealCanvases(
                 [grid.to(device) for grid in self.layout.as_grids(self.bundle.split(split))],

@@ -83,6 +83,27 @@ class Figures:
             self._writer.close()
 
 
+def stored_config(folder: Path | str, kind: str) -> dict[str, Any] | None:
+    """What the run in a folder was asked for, under the names of today; None if there is no run.
+
+    Args:
+        folder: The run's folder.
+        kind: Whose names its fields have, a key of :data:`ral_env.migrations.FIELDS`.
+
+    Raises:
+        ValueError: If its config.json cannot be read.
+    """
+    file = Path(folder) / "config.json"
+    if not file.exists():
+        return None
+    try:
+        return migrations.renamed(json.loads(file.read_text()), kind, str(file))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{file} is no config of a run ({error}): choose another folder, or remove it"
+        ) from error
+
+
 class RunFolder:
     """A run's folder. Of several processes the first writes; without a folder nobody does.
 
@@ -122,7 +143,7 @@ class RunFolder:
         self._figures: dict[str, Figures] = {}
         if not self.writes:
             return
-        stored = self._stored()
+        stored = stored_config(self.path(), self.kind)
         if stored is not None and resume is False:
             raise ValueError(
                 f"{folder} holds a run: go on with it (--resume), choose another folder "
@@ -153,18 +174,6 @@ class RunFolder:
     def _raw(self) -> Any:
         """What config.json holds."""
         return json.loads(self.path("config.json").read_text())
-
-    def _stored(self) -> dict[str, Any] | None:
-        """The config of the run that is there, under the names of today."""
-        file = self.path("config.json")
-        if not file.exists():
-            return None
-        try:
-            return migrations.renamed(self._raw(), self.kind, str(file))
-        except (ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{file} is no config of a run ({error}): choose another folder, or remove it"
-            ) from error
 
     def checkpoint(
         self, settings: Mapping[str, Any], parts: Mapping[str, Any], name: str = "checkpoint"

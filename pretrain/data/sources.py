@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pretrain.data.classes import sub_folders
 from pretrain.data.face_painter import TINTS, faces, tinted_faces
 from pretrain.data.idx_files import read_digits
 from pretrain.data.image_sets import Concat, Files, ImageSet, InMemory, Lmdb, lmdb_keys
@@ -93,6 +94,7 @@ def load(
     count: int | None = None,
     flip: bool = False,
     root: str | Path | None = None,
+    classes: bool = False,
 ) -> Images:
     """Images of a source, square.
 
@@ -108,10 +110,12 @@ def load(
         root: Where the files of ``mnist``, ``celeba``, ``lsun-bedroom`` or ``folder`` are. A root
             that does not have the layout in which CelebA or LSUN is published is taken as a folder
             of images, and the name says so.
+        classes: Whether the sub-folders of a folder are the classes of its images.
 
     Raises:
         ValueError: If the source is unknown, its files are not there (the message says what to
-            download and how it must lie), there are too few images, or they cannot be flipped.
+            download and how it must lie), the images are too few, have no such classes, or cannot
+            be flipped.
     """
     if size < 8:
         raise ValueError(f"size={size}, expected at least 8 pixels")
@@ -119,6 +123,8 @@ def load(
         raise ValueError(f"count={count}, expected at least 1, or None")
     if source in MADE and root is not None:
         raise ValueError(f"root={str(root)!r}: {source!r} need no files, ask for 'folder' instead")
+    if source in MADE and classes:
+        raise ValueError(f"classes are sub-folders of a folder, but {source!r} need no files")
     if source in ("faces", "tinted-faces"):
         return _procedural_faces(str(source), size, seed, count, flip)
     if flip and source in ("digits", "mnist"):
@@ -131,14 +137,21 @@ def load(
         how = PUBLISHED.get(str(source), "any folder of images, with all folders below it")
         raise ValueError(f"{source!r} needs files, say where they are (root; --data). {how}")
     root = Path(root).expanduser()
-    if source == "mnist":
+    published = {
+        "mnist": True,
+        "celeba": root.name == "celeba" or (root / "celeba").is_dir(),
+        "lsun-bedroom": any(root.glob("bedroom_*_lmdb")),
+    }.get(str(source), False)
+    if published and classes:
+        raise ValueError(f"classes=True, but {source!r} as published in {root} has no sub-folders")
+    if published and source == "mnist":
         return mnist(root, size, count)
-    if source == "celeba" and (root.name == "celeba" or (root / "celeba").is_dir()):
+    if published and source == "celeba":
         return celeba(root, size, count, flip)
-    if source == "lsun-bedroom" and any(root.glob("bedroom_*_lmdb")):
+    if published:
         return bedrooms(root, size, seed, count, flip)
     try:
-        return folder(root, size, seed, count, flip)
+        return folder(root, size, seed, count, flip, classes=classes)
     except ValueError as error:
         if source not in PUBLISHED:
             raise
@@ -365,6 +378,7 @@ def folder(
     count: int | None = None,
     flip: bool = False,
     checked: int = CHECKED,
+    classes: bool = False,
 ) -> Images:
     """Every image file below a folder: centre-cropped to a square, resized (antialiased), RGB.
 
@@ -376,6 +390,7 @@ def folder(
         checked: If there are no more files than this, each is opened once, and a warning counts and
             names those that cannot be read, which are left out. Of more files they are found when
             they are read (see :class:`pretrain.data.image_sets.LazyImages`).
+        classes: Whether its sub-folders are classes; see :func:`pretrain.data.classes.sub_folders`.
 
     Raises:
         ValueError: If there is no such folder, or fewer than ten images in it.
@@ -401,11 +416,18 @@ def folder(
             f"{total - len(names)} cannot be read and {len(order)} are to be used: expected at "
             "least 10"
         )
+    chosen = _by_split(_edges(len(order), 0.05, 0.05), [names[i] for i in order])
     parts = {
-        split: Files(root, [names[i] for i in indices], size, flip=flip and split == "train")
-        for split, indices in _by_split(_edges(len(order), 0.05, 0.05), order).items()
+        split: Files(root, part, size, flip=flip and split == "train")
+        for split, part in chosen.items()
     }
-    return Images(f"{len(order)} images of folder {root.resolve().name}", parts)
+    title = f"{len(order)} images of folder {root.resolve().name}"
+    if not classes:
+        return Images(title, parts)
+    labels = sub_folders(root, chosen)
+    if flip:
+        labels["train"] = np.tile(labels["train"], 2)  # the mirror images follow the others
+    return Images(title, parts, labels, "classes")
 
 
 def _readable(root: Path, names: Sequence[str]) -> list[str]:

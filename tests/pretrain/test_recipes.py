@@ -13,6 +13,8 @@ from ral_env import bundle
 from ral_env.nets import VQVAE, Mixture, MixtureConfig, PatchGAN, PixelCNN
 from ral_env.tasks import TASKS
 
+SMALL = {"small32": "RALFaces32-v0", "small64": "RALCelebA64-v0", "small128": "RALCelebA128-v0"}
+
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_builds_nets_that_fit_each_other(name):
@@ -34,8 +36,18 @@ def test_every_recipe_builds_nets_that_fit_each_other(name):
             assert log_prob.shape == (1, *grid)
             assert net_of_level.config.num_codes == recipe.vqvae.num_codes
     score_map = discriminator(net.represent(codes, recipe.discriminator_input))
-    if recipe.source not in (*data.MADE, "mnist"):
+    if recipe.source not in (*data.MADE, "mnist") and name not in SMALL:
         assert score_map.shape == (1, 1, 4, 4), "the paper's map"
+
+
+def test_recipes_for_a_folder_have_the_shapes_of_ids_and_stop_before_they_overfit():
+    """So a bundle of them can take an id's place, and a folder may hold few images."""
+    for name, env in SMALL.items():
+        recipe, task = RECIPES[name], TASKS[env]
+        assert recipe.source == "folder" and name == f"small{recipe.vqvae.image_size}"
+        assert recipe.vqvae.grids == task.levels and recipe.vqvae.num_codes == task.num_codes
+        assert all(training.patience and training.ema for training in recipe.prior_trainings)
+        assert all(prior.dropout for prior in recipe.priors)
 
 
 def test_the_papers_single_level_recipes_are_the_papers():

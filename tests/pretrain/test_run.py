@@ -76,7 +76,7 @@ def test_a_bundle_keeps_no_more_codes_than_its_recipe_says(tmp_path):
     assert [len(made.split(name)) for name in bundle.SPLITS] == [20, 5, 6]
 
 
-@pytest.mark.parametrize("name", ["faces32", "celeba64"])
+@pytest.mark.parametrize("name", ["faces32", "celeba64", "small32"])
 def test_a_folder_of_images_makes_a_bundle(name, tmp_path):
     """Whatever the source of the recipe is."""
     (tmp_path / "images").mkdir()
@@ -109,6 +109,26 @@ def test_mnist_makes_a_bundle_that_tells_its_digits_and_its_licence(tmp_path):
     assert [len(made.split(name)) for name in bundle.SPLITS] == [80, 10, 10]
     with pytest.raises(ValueError, match="--data"):
         run.pretrain(short("mnist"), tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["small32", "faces32"])
+def test_sub_folders_as_classes_give_the_bundle_a_feature_net(name, tmp_path):
+    """Whatever feature net the recipe has for the images that it makes."""
+    for i in range(60):
+        place = tmp_path / "images" / ("dark", "light", "red")[i % 3]
+        place.mkdir(parents=True, exist_ok=True)
+        colour = [(20, 20, i), (230, 230, i), (230, 20, i)][i % 3]
+        Image.new("RGB", (40, 40), colour).save(place / f"{i}.png")
+    folder = str(tmp_path / "images")
+    made = bundle.load(run.pretrain(short(name), tmp_path / "made", folder=folder, classes=True))
+    assert made.features is not None and made.features.config.outputs == 3
+    assert made.features.config.name == "classes of the folder, 32-d"
+    metrics = made.manifest["metrics"]
+    assert 0 <= metrics["features"]["accuracy"] <= 1
+    distance = metrics["reconstruction_distance"]
+    assert distance["space"] == made.features.config.name and distance["features"] >= 0
+    without = bundle.load(run.pretrain(short(name), tmp_path / "without", folder=folder))
+    assert without.features is None
 
 
 def test_a_mixture_learns_from_images_whose_styles_are_known(tmp_path):

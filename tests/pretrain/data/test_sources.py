@@ -1,5 +1,6 @@
 """Image sources: seeded, whole, refused in words where they cannot serve."""
 
+import shutil
 import sys
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import all_of, image_folder, training_files
+from PIL import Image
 
 from pretrain import data
 from ral_env.images import read
@@ -132,3 +134,63 @@ def test_a_folders_parts_share_no_image(folder):
 def test_options_that_would_do_nothing_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         data.load(size=16, **options)
+
+
+# --- classes ---
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Images in the folders a, b and b/deep: all red in a, all green in b."""
+    for i in range(40):
+        place = tmp_path / ("a" if i % 4 else ("b/deep" if i % 8 else "b"))
+        place.mkdir(parents=True, exist_ok=True)
+        colour = (255, i, 0) if i % 4 else (0, 255, i)
+        Image.new("RGB", (20, 20), colour).save(place / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_sub_folders_are_classes_where_they_are_asked_for(classes, flip):
+    images = data.load(classes, 8, flip=flip, classes=True)
+    assert images.target_kind == "classes" and images.targets is not None
+    for split, part in images.parts.items():
+        is_green = (part[:][:, 0] < 128).all((1, 2)).numpy()
+        assert np.array_equal(images.targets[split], is_green.astype(np.int64))
+    assert data.load(classes, 8).targets is None
+
+
+def test_images_outside_sub_folders_have_no_class(classes):
+    Image.new("RGB", (8, 8)).save(classes / "stray.png")
+    with pytest.raises(ValueError, match=r"1 images lie outside of them, such as stray.png: move"):
+        data.load(classes, 8, classes=True)
+
+
+def test_one_class_is_too_few(classes):
+    shutil.rmtree(classes / "b")
+    with pytest.raises(ValueError, match=r"in \['a'\] only: expected at least 2 sub-folders"):
+        data.load(classes, 8, classes=True)
+
+
+def test_a_class_without_training_images_is_refused(classes):
+    held_out = [len(data.load(classes, 8, classes=True).part(s)) for s in ("validation", "test")]
+    assert held_out == [2, 2]
+    (classes / "rare").mkdir()
+    for seed in range(100):  # until the one image of the class is held out
+        Image.new("RGB", (8, 8)).save(classes / "rare" / "one.png")
+        try:
+            data.load(classes, 8, seed=seed, classes=True)
+        except ValueError as error:
+            assert "no training images are in sub-folders rare of" in str(error)
+            return
+    raise AssertionError("it was never held out")
+
+
+def test_sources_without_sub_folders_have_no_classes(tmp_path):
+    with pytest.raises(ValueError, match="classes are sub-folders .* 'faces' need no files"):
+        data.load("faces", 32, classes=True)
+    (tmp_path / "celeba").mkdir()
+    with pytest.raises(
+        ValueError, match="classes=True, but 'celeba' as published .* has no sub-folders"
+    ):
+        data.load("celeba", 32, root=tmp_path, classes=True)
