@@ -243,7 +243,7 @@ class RunFolder:
         write_rows(self.path("metrics.csv"), [results])
         tuned = dataclasses.replace(
             bundle,
-            priors=tuple(policies),
+            priors=tuple(policies) or bundle.priors,
             policies=(),  # those of the priors that the run began with
             version="",
             discriminator=discriminator,

@@ -140,6 +140,15 @@ def test_a_finished_run_leaves_results_and_a_bundle(tmp_path, tiny_codes):
         assert torch.equal(a, b)
 
 
+def test_a_policy_that_is_no_prior_leaves_results_alone(tmp_path, tiny_codes):
+    made, run = bundles.load(tiny_codes), opened(tmp_path / "run")
+    run.finish(
+        made, [], {"algo": "none", "seed": 3},
+        discriminator=made.discriminator, discriminator_input="codes", reward_scale=0.25,
+    )  # fmt: skip
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"config.json", "metrics.csv"}
+
+
 def test_differences_are_told_by_their_path():
     was = {"a": 1, "b": {"c": [1, 2]}, "d": 3}
     now = {"a": 1, "b": {"c": [1, 5]}, "e": 4}
