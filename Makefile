@@ -48,7 +48,7 @@ wheel: .venv/installed
 	$(BIN)/python -m venv dist/clean
 	dist/clean/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd dist && clean/bin/ral --version && clean/bin/ral envs && \
-	  clean/bin/ral sample --env RALFaces32-v0 --count 4 --out sample && \
+	  clean/bin/ral sample --env RALFaces32-v0 --count 4 --out sample.png && \
 	  clean/bin/ral train --env RALFaces32-v0 --preset small --iterations 2 --out run && \
 	  clean/bin/python -c "import gymnasium as gym; gym.make('ral_env:RALFaces32-v0', bundle='run/bundle').reset()"
 
