@@ -161,19 +161,18 @@ class RunFolder:
                 f"{'; '.join(other[:5])}): ask for the same to go on with it, choose another "
                 f"folder with {option}, or remove it"
             )
-        if stored is None or self._raw() != {**self._raw(), **self.config}:
+        # What is there may have old names, or other free settings.
+        file = self.path("config.json")
+        there = {} if stored is None else json.loads(file.read_text())
+        if stored is None or there != {**there, **self.config}:
             self.path().mkdir(parents=True, exist_ok=True)
             text = json.dumps({**self.config, **(notes or {})}, indent=2)
-            write_whole(self.path("config.json"), lambda fresh: fresh.write_text(text + "\n"))
+            write_whole(file, lambda fresh: fresh.write_text(text + "\n"))
 
     def path(self, name: str = "") -> Path:
         """A file of the folder."""
         assert self.folder is not None
         return self.folder / name
-
-    def _raw(self) -> Any:
-        """What config.json holds."""
-        return json.loads(self.path("config.json").read_text())
 
     def checkpoint(
         self, settings: Mapping[str, Any], parts: Mapping[str, Any], name: str = "checkpoint"
