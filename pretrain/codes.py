@@ -22,14 +22,14 @@ from agents.training.processes import Processes
 from pretrain.code_file import CodeFile, Span
 from pretrain.data import Images, Pixels
 from pretrain.pixels import chunk_size
-from pretrain.stages import Run
+from pretrain.stages import Pretraining
 from pretrain.vqvae import encode
 from ral_env.bundle import SPLITS, codes_dtype
 from ral_env.layout import CodeLayout
 from ral_env.nets import VQVAE
 
 
-class Grids:
+class StoredGrid:
     """A level's codes in a file, as int64 grids (n, h, w): ``grids[index]`` reads them.
 
     They serve as training codes where a tensor (N, h, w) does. Indices are an integer, a slice or
@@ -48,7 +48,7 @@ class Grids:
         self.stored = layout.unflatten(np.load(file, mmap_mode="r")[slice(*rows)])[level]
 
     def __reduce__(self) -> Any:
-        return Grids, self._arguments
+        return StoredGrid, self._arguments
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -66,7 +66,7 @@ class SplitCodes:
         flat: All rows (N, length), coarsest level first.
         splits: First and last + 1 row of train, validation and test.
         grids: For each split int64 grids (n, h, w), one per level, coarsest first. They need not
-            be in memory: those of training images are :class:`Grids`.
+            be in memory: those of training images are :class:`StoredGrid`.
     """
 
     flat: np.ndarray
@@ -105,7 +105,7 @@ def consecutive(sizes: Sequence[int]) -> dict[str, Span]:
     return dict(zip(SPLITS, zip([0, *ends], ends, strict=False), strict=True))
 
 
-def extract_codes(run: Run, vqvae: VQVAE, images: Images) -> SplitCodes:
+def extract_codes(run: Pretraining, vqvae: VQVAE, images: Images) -> SplitCodes:
     """The stage: write the codes of all images to ``codes.npy`` in the work folder."""
     file = run.folder.path("codes.npy")
     flat = extract(
@@ -122,11 +122,13 @@ def extract_codes(run: Run, vqvae: VQVAE, images: Images) -> SplitCodes:
     grids: dict[str, list[Any]] = {
         name: layout.as_grids(flat[slice(*splits[name])]) for name in ("validation", "test")
     }
-    grids["train"] = [Grids(file, layout, n, splits["train"]) for n in range(len(layout.levels))]
+    grids["train"] = [
+        StoredGrid(file, layout, n, splits["train"]) for n in range(len(layout.levels))
+    ]
     return SplitCodes(flat, splits, grids)
 
 
-def remove_codes(run: Run) -> None:
+def remove_codes(run: Pretraining) -> None:
     """Remove the file from the work folder: the bundle has the codes."""
     for name in ("codes.npy", "codes.npy.json"):
         run.folder.path(name).unlink()

@@ -11,17 +11,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agents.training.discriminator import Adversary, DiscriminatorTraining
-from agents.training.fit import Grids
+from agents.training.fit import CodeGrid
 from pretrain.codes import SplitCodes
 from pretrain.configs import Recipe
-from pretrain.stages import Run
+from pretrain.stages import Pretraining
 from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, joint
 
 DECODED = 128  # number of canvases that are decoded together
 
 
 def train_discriminator(
-    run: Run, vqvae: VQVAE, priors: Sequence[Any], codes: SplitCodes
+    run: Pretraining, vqvae: VQVAE, priors: Sequence[Any], codes: SplitCodes
 ) -> tuple[PatchGAN, float, dict[str, float]]:
     """The stage: train the recipe's discriminator. Returns what :func:`fit` does."""
 
@@ -68,7 +68,7 @@ def fit(
     kind: str,
     vqvae: VQVAE,
     priors: Sequence[PixelCNN],
-    train: Sequence[Grids],
+    train: Sequence[CodeGrid],
     validation: Sequence[Tensor],
     training: DiscriminatorTraining,
     fakes: int = 4096,
@@ -108,7 +108,7 @@ def fit(
     fake_train = [grid[fakes // 8 :] for grid in sampled]
     adversary = Adversary(PatchGAN(config), training, codec=vqvae, input=kind)
 
-    def sample_inputs(grids: Sequence[Grids]) -> Tensor:
+    def sample_inputs(grids: Sequence[CodeGrid]) -> Tensor:
         index = torch.randint(len(grids[0]), (batch,), generator=generator)
         return adversary.inputs([grid[index] for grid in grids], DECODED)
 

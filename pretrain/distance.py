@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 from pretrain.data import Images, Pixels
 from pretrain.pixels import chunks, to_bytes, to_float
-from pretrain.stages import Run
+from pretrain.stages import Pretraining
 from ral_env.nets import VQVAE, FeatureNet
 
 
 def measure_distance(
-    run: Run, images: Images, vqvae: VQVAE, features: FeatureNet | None, inception: str | None
+    run: Pretraining,
+    images: Images,
+    vqvae: VQVAE,
+    features: FeatureNet | None,
+    inception: str | None,
 ) -> dict[str, Any]:
     """The stage: the distances of the test images' reconstructions, see :func:`reconstruction`."""
     found = run.folder.once(

@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from pretrain.data import Images, Pixels
 from pretrain.pixels import chunks, shifted, to_float
-from pretrain.stages import Run
+from pretrain.stages import Pretraining
 from ral_env.nets import VQVAE, FeatureNet, FeatureNetConfig
 
 
 def train_features(
-    run: Run, images: Images, vqvae: VQVAE
+    run: Pretraining, images: Images, vqvae: VQVAE
 ) -> tuple[FeatureNet | None, dict[str, Any]]:
     """The stage: train the recipe's feature net on what the images are known to show.
 

@@ -12,7 +12,7 @@ from pretrain.codes import SplitCodes
 from pretrain.configs import Recipe
 from pretrain.data import Images
 from pretrain.priors import train_priors
-from pretrain.stages import Run
+from pretrain.stages import Pretraining
 from ral_env.layout import CodeLayout
 from ral_env.nets import VQVAE, MixtureConfig, joint
 
@@ -46,7 +46,7 @@ def known_styles(recipe: Recipe, images: Images) -> Styles | None:
 
 
 def make_oracle(
-    run: Run, vqvae: VQVAE, codes: SplitCodes, styles: Styles | None
+    run: Pretraining, vqvae: VQVAE, codes: SplitCodes, styles: Styles | None
 ) -> tuple[Sequence[Any], SplitCodes, dict[str, Any]]:
     """The stage: train the recipe's oracle on the images' codes and sample it.
 

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 
 from agents.training.files import Row
-from agents.training.fit import Grids, PriorTraining, fit_priors
+from agents.training.fit import CodeGrid, PriorTraining, fit_priors
 from pretrain.codes import SplitCodes
-from pretrain.stages import SHOWN, Run, sheet
+from pretrain.stages import SHOWN, Pretraining, sheet
 from ral_env.nets import VQVAE, Mixture, PixelCNN, PixelCNNConfig, joint
 from ral_env.picture import mean_child_vectors, paint
 
 BLOCK = 2**14  # number of canvases whose codes are counted at a time
 
 
-def make_priors(run: Run, vqvae: VQVAE, codes: SplitCodes) -> tuple[Sequence[Any], dict[str, Any]]:
+def make_priors(
+    run: Pretraining, vqvae: VQVAE, codes: SplitCodes
+) -> tuple[Sequence[Any], dict[str, Any]]:
     """The stage: train the recipe's priors on the real codes.
 
     Returns:
@@ -45,7 +47,7 @@ def make_priors(run: Run, vqvae: VQVAE, codes: SplitCodes) -> tuple[Sequence[Any
 
 
 def train_priors(
-    run: Run,
+    run: Pretraining,
     stage: str,
     configs: Sequence[PixelCNNConfig],
     trainings: Sequence[PriorTraining],
@@ -119,7 +121,7 @@ def warn_of_overfitting(rows: Sequence[Row], name: str) -> None:
 # --- baselines: what a prior must beat ---
 
 
-def unigram_nats(train: Grids, validation: Tensor, num_codes: int) -> float:
+def unigram_nats(train: CodeGrid, validation: Tensor, num_codes: int) -> float:
     """Nats per code of the validation codes (n, h, w) under the train codes' frequencies."""
     counts = torch.ones(num_codes)
     for first in range(0, len(train), BLOCK):
@@ -128,7 +130,7 @@ def unigram_nats(train: Grids, validation: Tensor, num_codes: int) -> float:
 
 
 def previous_row_nats(
-    train: Grids, validation: Tensor, num_codes: int, weight: float = 10.0
+    train: CodeGrid, validation: Tensor, num_codes: int, weight: float = 10.0
 ) -> float:
     """Nats per code under the train codes' frequencies given the code in the row above.
 

@@ -25,7 +25,7 @@ from pretrain.distance import measure_distance
 from pretrain.features import train_features
 from pretrain.oracle import known_styles, make_oracle
 from pretrain.priors import make_priors
-from pretrain.stages import Run
+from pretrain.stages import Pretraining
 from pretrain.vqvae import train_vqvae, usage
 from ral_env import bundle
 from ral_env.nets import FeatureNetConfig
@@ -131,7 +131,7 @@ def _with_features(recipe: Recipe, images: data.Images, classes: bool) -> Recipe
 
 def _begin(
     recipe: Recipe, seed: int, flip: bool, folder: str | None, work: Path, device: str
-) -> Run:
+) -> Pretraining:
     """A run in its work folder, which holds nothing yet or a run that was asked for the same."""
     versions = {
         "ral_env": ral_env.__version__,
@@ -148,11 +148,11 @@ def _begin(
         notes={"versions": versions},
         processes=Processes(device),
     )
-    return Run(recipe, seed, device, place)
+    return Pretraining(recipe, seed, device, place)
 
 
 def _write(
-    run: Run,
+    run: Pretraining,
     out: Path,
     codes: SplitCodes,
     metrics: dict[str, Any],

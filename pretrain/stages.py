@@ -18,7 +18,7 @@ SHOWN = 8  # pictures in a row of a sheet
 
 
 @dataclass(frozen=True)
-class Run:
+class Pretraining:
     """A run of all stages of a recipe.
 
     Args:

@@ -18,13 +18,13 @@ from agents.training.processes import Processes
 from pretrain.configs import VQVAETraining
 from pretrain.data import Images, Pixels
 from pretrain.pixels import chunks, shifted, to_bytes, to_float
-from pretrain.stages import SHOWN, Run, sheet
+from pretrain.stages import SHOWN, Pretraining, sheet
 from ral_env.nets import VQVAE, VQVAEConfig
 
 VALIDATION_BYTES = 2**28
 
 
-def train_vqvae(run: Run, images: Images) -> tuple[VQVAE, dict[str, Any]]:
+def train_vqvae(run: Pretraining, images: Images) -> tuple[VQVAE, dict[str, Any]]:
     """The stage: train the recipe's VQ-VAE, and warn if a codebook has collapsed.
 
     Returns:

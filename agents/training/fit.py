@@ -33,9 +33,9 @@ class PriorTraining(Training):
         check_ranges(self, context_noise="[0, 1)")
 
 
-class Grids(Protocol):
+class CodeGrid(Protocol):
     """Int64 codes (N, h, w) that need not be in memory: a tensor is one, so is
-    ``pretrain.codes.Grids``."""
+    ``pretrain.codes.StoredGrid``."""
 
     def __len__(self) -> int: ...
 
@@ -102,10 +102,10 @@ def prior_loss(
 
 def fit_prior(
     prior: PixelCNN | Mixture,
-    train: Grids,
+    train: CodeGrid,
     validation: Tensor,
     training: PriorTraining,
-    conditions: tuple[Grids, Tensor] | None = None,
+    conditions: tuple[CodeGrid, Tensor] | None = None,
     **options: Any,
 ) -> list[dict[str, float]]:
     """Train in place and leave the weights that were best on the validation codes.
@@ -144,12 +144,12 @@ def fit_prior(
 
 def fit_priors(
     priors: Sequence[PixelCNNConfig | PixelCNN | Mixture],
-    train: Sequence[Grids],
+    train: Sequence[CodeGrid],
     validation: Sequence[Tensor],
     trainings: Sequence[PriorTraining],
     *,
     seed: int = 0,
-    styles: tuple[Grids, Tensor] | None = None,
+    styles: tuple[CodeGrid, Tensor] | None = None,
     seconds: float | None = None,
     finish: Callable[[Any], Any] = nn.Module.cpu,
     options: Callable[[int, list[Any]], dict[str, Any]] = lambda level, fitted: {},

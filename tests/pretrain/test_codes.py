@@ -17,7 +17,7 @@ import torch
 from conftest import tiny_parts
 
 from pretrain import codes, vqvae
-from pretrain.codes import Grids, extract
+from pretrain.codes import StoredGrid, extract
 from pretrain.data import ImageSet
 from pretrain.pixels import to_float
 from ral_env import bundle
@@ -258,7 +258,7 @@ def test_progress_is_logged(tmp_path):
 def test_grids_are_read_as_a_tensor_is_indexed(level, tmp_path):
     file = tmp_path / "codes.npy"
     flat = extract(net(), Noise(23), file)
-    grids = Grids(file, LAYOUT, level, (3, 20))
+    grids = StoredGrid(file, LAYOUT, level, (3, 20))
     expected = LAYOUT.unflatten(torch.from_numpy(flat[3:20].astype(np.int64)))[level]
     assert len(grids) == 17 and np.shares_memory(grids.stored, grids.stored.base)
     for index in (slice(0, 17), slice(4, 9), torch.tensor([5, 0, 5]), 0):
