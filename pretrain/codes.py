@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ from agents.training.files import Row
 from agents.training.processes import Processes
 from pretrain.code_file import CodeFile, Span
 from pretrain.data import Images, Pixels
+from pretrain.data.images import consecutive, tuning_size
 from pretrain.pixels import chunk_size
 from pretrain.stages import Pretraining
 from pretrain.vqvae import encode
@@ -64,7 +64,8 @@ class SplitCodes:
 
     Args:
         flat: All rows (N, length), coarsest level first.
-        splits: First and last + 1 row of train, validation and test.
+        splits: First and last + 1 row of train, validation, tuning and test; there may be no
+            tuning split.
         grids: For each split int64 grids (n, h, w), one per level, coarsest first. They need not
             be in memory: those of training images are :class:`StoredGrid`.
     """
@@ -75,34 +76,39 @@ class SplitCodes:
 
     @classmethod
     def of_samples(cls, grids: Sequence[Tensor], layout: CodeLayout) -> SplitCodes:
-        """Samples of an oracle (N, h, w), one grid per level, split 10 : 1 : 2."""
-        edges = [len(grids[0]) * n // 13 for n in (0, 10, 11, 13)]
-        parts = zip(SPLITS, pairwise(edges), strict=True)
+        """Samples of an oracle (N, h, w), one grid per level.
+
+        They are split 10 : 1 : 2 into train, validation and test; half of the validation samples
+        are for tuning, see :func:`pretrain.data.images.tuning_size`.
+        """
+        count = len(grids[0])
+        train, held_out = count * 10 // 13, count * 11 // 13 - count * 10 // 13
+        tuning = tuning_size(held_out)
+        sizes = {"train": train, "validation": held_out - tuning}
+        sizes |= {"tuning": tuning} if tuning else {}
+        splits = consecutive(sizes | {"test": count - train - held_out})
         return cls(
             layout.flatten([grid.numpy() for grid in grids]),
-            consecutive(np.diff(edges).tolist()),
-            {name: [grid[first:last] for grid in grids] for name, (first, last) in parts},
+            splits,
+            {name: [grid[slice(*rows)] for grid in grids] for name, rows in splits.items()},
         )
 
     def at_most(self, most: Sequence[int] | None) -> tuple[np.ndarray, dict[str, Span]]:
-        """The first flat codes of train, validation and test, and their splits.
+        """The first flat codes of each split, and their splits.
 
         Args:
-            most: Largest number of each; None keeps all.
+            most: Largest numbers of train, validation and test codes; the second is that of tuning
+                codes, too. None keeps all.
         """
         if most is None:
             return self.flat, self.splits
-        parts = [
-            self.flat[slice(*self.splits[name])][:number]
-            for name, number in zip(SPLITS, most, strict=True)
-        ]
-        return np.concatenate(parts), consecutive([len(part) for part in parts])
-
-
-def consecutive(sizes: Sequence[int]) -> dict[str, Span]:
-    """First and last + 1 row of train, validation and test, one after another."""
-    ends = np.cumsum(sizes).tolist()
-    return dict(zip(SPLITS, zip([0, *ends], ends, strict=False), strict=True))
+        numbers = dict(zip(SPLITS, most, strict=True))
+        numbers["tuning"] = numbers["validation"]
+        parts = {
+            name: self.flat[slice(*rows)][: numbers[name]] for name, rows in self.splits.items()
+        }
+        sizes = {name: len(part) for name, part in parts.items()}
+        return np.concatenate(list(parts.values())), consecutive(sizes)
 
 
 def extract_codes(run: Pretraining, vqvae: VQVAE, images: Images) -> SplitCodes:
@@ -120,7 +126,9 @@ def extract_codes(run: Pretraining, vqvae: VQVAE, images: Images) -> SplitCodes:
     layout = CodeLayout(vqvae.config.grids, vqvae.config.num_codes)
     splits = images.splits
     grids: dict[str, list[Any]] = {
-        name: layout.as_grids(flat[slice(*splits[name])]) for name in ("validation", "test")
+        name: layout.as_grids(flat[slice(*rows)])
+        for name, rows in splits.items()
+        if name != "train"
     }
     grids["train"] = [
         StoredGrid(file, layout, n, splits["train"]) for n in range(len(layout.levels))

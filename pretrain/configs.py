@@ -74,9 +74,9 @@ class Recipe:
             A mixture needs images whose styles are known: those of ``tinted-faces``.
         oracle_trainings: How the oracle's nets learn, one per level.
         oracle_samples: Number of canvases to sample from the oracle, split 10 : 1 : 2 into train,
-            validation and test.
-        keep: Largest numbers of train, validation and test codes that the bundle holds. None means
-            all.
+            validation and test; half of the validation canvases are for tuning.
+        keep: Largest numbers of train, validation and test codes that the bundle holds; of codes
+            for tuning, as many as of validation codes. None means all.
         half: Whether weights are rounded to 16 bits as soon as they are trained, and stored so.
     """
 

@@ -2,7 +2,8 @@
 
 from pretrain.data.face_painter import FACE_ATTRIBUTES, TINTS, faces, tinted_faces
 from pretrain.data.image_sets import ImageSet, Pixels
-from pretrain.data.sources import MADE, PUBLISHED, Images, load
+from pretrain.data.images import Images
+from pretrain.data.sources import MADE, PUBLISHED, load
 
 __all__ = [
     "FACE_ATTRIBUTES",

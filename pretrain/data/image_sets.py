@@ -80,6 +80,20 @@ class Concat(ImageSet):
         return images
 
 
+class Slice(ImageSet):
+    """Images ``first`` to ``last - 1`` of another set."""
+
+    def __init__(self, images: ImageSet, first: int, last: int):
+        self.images, self.size, self.first, self.count = images, images.size, first, last - first
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, indices: slice | Tensor) -> Tensor:
+        wanted = torch.tensor(_listed(indices, len(self)), dtype=torch.int64)
+        return self.images[wanted + self.first]
+
+
 def _listed(indices: slice | Tensor, count: int) -> Sequence[int]:
     """Indices as numbers from 0 to ``count`` - 1; an IndexError if there is no such image."""
     everything = range(count)

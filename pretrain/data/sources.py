@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from PIL import Image
 from pretrain.data.classes import sub_folders
 from pretrain.data.face_painter import TINTS, faces, tinted_faces
 from pretrain.data.idx_files import read_digits
-from pretrain.data.image_sets import Concat, Files, ImageSet, InMemory, Lmdb, lmdb_keys
+from pretrain.data.image_sets import Files, InMemory, Lmdb, lmdb_keys
+from pretrain.data.images import Images
 from ral_env.images import read
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")  # as sources cut them; load() takes "tuning" of them
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 MADE = ("faces", "tinted-faces", "digits")  # sources that need no files
 PUBLISHED = {
@@ -49,44 +50,6 @@ LSUN_TEST = 10_000  # images
 CHECKED = 5_000  # largest number of a folder's files of which each is opened beforehand
 
 
-@dataclass(frozen=True)
-class Images:
-    """A data set with its split.
-
-    Args:
-        name: Name of the data set, as results give it.
-        parts: Its images by split: train, validation and test, in this order.
-        targets: For each split, int64 classes (n,) or float32 attributes (n, A) in [-1, 1]: what a
-            feature net learns to tell. None if nothing is known of the images.
-        target_kind: ``"classes"``, ``"attributes"`` or None.
-        styles: For each split, int64 style numbers (n,) from 0, with which an oracle that is a
-            mixture learns. None if the images have no styles.
-    """
-
-    name: str
-    parts: Mapping[str, ImageSet]
-    targets: Mapping[str, np.ndarray] | None = None
-    target_kind: str | None = None
-    styles: Mapping[str, np.ndarray] | None = None
-
-    def part(self, name: str) -> ImageSet:
-        """The images of ``"train"``, ``"validation"`` or ``"test"``."""
-        if name not in self.parts:
-            raise ValueError(f"part {name!r}, expected one of {list(self.parts)}")
-        return self.parts[name]
-
-    @property
-    def whole(self) -> ImageSet:
-        """The images of all splits, one after another."""
-        return Concat(list(self.parts.values()))
-
-    @property
-    def splits(self) -> dict[str, tuple[int, int]]:
-        """First and last + 1 index of each split in the whole."""
-        ends = np.cumsum([len(part) for part in self.parts.values()]).tolist()
-        return dict(zip(self.parts, zip([0, *ends], ends, strict=False), strict=True))
-
-
 def load(
     source: str | Path,
     size: int,
@@ -96,7 +59,7 @@ def load(
     root: str | Path | None = None,
     classes: bool = False,
 ) -> Images:
-    """Images of a source, square.
+    """Images of a source, square, in four splits: half of the validation images are for tuning.
 
     Args:
         source: ``faces``, ``tinted-faces``, ``digits``, ``mnist``, ``celeba``,
@@ -125,6 +88,19 @@ def load(
         raise ValueError(f"root={str(root)!r}: {source!r} need no files, ask for 'folder' instead")
     if source in MADE and classes:
         raise ValueError(f"classes are sub-folders of a folder, but {source!r} need no files")
+    return _load(source, size, seed, count, flip, root, classes).with_tuning()
+
+
+def _load(
+    source: str | Path,
+    size: int,
+    seed: int,
+    count: int | None,
+    flip: bool,
+    root: str | Path | None,
+    classes: bool,
+) -> Images:
+    """What :func:`load` gives, in the three splits that the source is cut into."""
     if source in ("faces", "tinted-faces"):
         return _procedural_faces(str(source), size, seed, count, flip)
     if flip and source in ("digits", "mnist"):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from pretrain import data, vqvae
 from pretrain.configs import VQVAETraining
-from pretrain.data import sources
+from pretrain.data import image_sets, sources
 from ral_env.images import read
 from ral_env.nets import VQVAEConfig
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
     return image_folder(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["faces", "folder", "flipped", "whole", "tensor"])
+@pytest.mark.parametrize("kind", ["faces", "folder", "flipped", "slice", "whole", "tensor"])
 def test_image_sets_are_indexed_as_a_tensor_is(kind, folder):
     images = (
         data.load("faces", 16, count=60)
@@ -30,6 +30,7 @@ def test_image_sets_are_indexed_as_a_tensor_is(kind, folder):
         else data.load(folder, 16, flip=kind == "flipped")
     )
     part = images.whole if kind in ("whole", "tensor") else images.part("train")
+    part = image_sets.Slice(part, 1, 9) if kind == "slice" else part
     everything = part[:]
     found = everything if kind == "tensor" else part
     assert everything.dtype == torch.uint8 and everything.shape == (len(part), 3, 16, 16)

@@ -41,7 +41,9 @@ def test_other_sizes_have_other_borders(size, first, tmp_path):
 def test_without_the_test_files_the_training_file_is_cut_in_its_order(tmp_path):
     _, labels = mnist_files(tmp_path, 45)
     images = data.load("mnist", 32, seed=0, root=tmp_path)
-    assert images.splits == {"train": (0, 37), "validation": (37, 41), "test": (41, 45)}
+    assert images.splits == {
+        "train": (0, 37), "validation": (37, 39), "tuning": (39, 41), "test": (41, 45),
+    }  # fmt: skip
     assert images.name == (
         "MNIST, not its own test split: 45 handwritten digits (LeCun, Cortes, Burges; CC BY-SA 3.0)"
     )
@@ -55,10 +57,13 @@ def test_with_them_the_test_split_is_the_published_one(tmp_path):
     test_pixels, test_labels = mnist_files(tmp_path, 10_000, side=1, part="t10k", seed=1)
     images = data.load("mnist", 8, root=tmp_path)
     assert images.name.startswith("MNIST, its own test split: 70,000 handwritten digits")
-    ends = {"train": (0, 54_000), "validation": (54_000, 60_000), "test": (60_000, 70_000)}
+    ends = {"train": (0, 54_000), "validation": (54_000, 57_000), "tuning": (57_000, 60_000),
+            "test": (60_000, 70_000)}  # fmt: skip
     assert images.splits == ends
     assert np.array_equal(images.part("test")[:][:, 0, 3:4, 3:4].numpy(), test_pixels)
-    assert np.array_equal(images.part("validation")[:][:, 0, 3:4, 3:4].numpy(), pixels[54_000:])
+    for split in ("validation", "tuning"):
+        found = images.part(split)[:][:, 0, 3:4, 3:4].numpy()
+        assert np.array_equal(found, pixels[slice(*ends[split])])
     targets = known_targets(images)
     assert np.array_equal(targets["test"], test_labels)
     assert np.array_equal(targets["train"], labels[:54_000])
@@ -67,7 +72,7 @@ def test_with_them_the_test_split_is_the_published_one(tmp_path):
 def test_count_limits_the_training_split_only(tmp_path):
     _, labels = mnist_files(tmp_path, 40)
     images = data.load("mnist", 32, count=5, root=tmp_path)
-    assert [len(part) for part in images.parts.values()] == [5, 4, 4]
+    assert [len(part) for part in images.parts.values()] == [5, 2, 2, 4]
     assert np.array_equal(known_targets(images)["train"], labels[:5])
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from image_files import all_of, image_folder, training_files
 from PIL import Image
 
 from pretrain import data
+from pretrain.data import tinted_faces
 from ral_env.images import read
 
 
@@ -21,10 +23,11 @@ def folder(tmp_path):
 
 def test_splits_are_disjoint_and_cover_all():
     for images in (data.load("faces", 32, count=50), data.load("digits", 32)):
-        ends = [images.splits[name] for name in ("train", "validation", "test")]
+        assert list(images.splits) == ["train", "validation", "tuning", "test"]
+        ends = list(images.splits.values())
         assert ends[0][0] == 0 and ends[-1][1] == len(images.whole)
         assert all(a < b for a, b in ends)
-        assert ends[0][1] == ends[1][0] and ends[1][1] == ends[2][0]
+        assert all(one[1] == next[0] for one, next in pairwise(ends))
         assert images.targets is not None
         for name, (a, b) in images.splits.items():
             assert len(images.part(name)) == len(images.targets[name]) == b - a
@@ -32,10 +35,26 @@ def test_splits_are_disjoint_and_cover_all():
         images.part("valid")
 
 
+@pytest.mark.parametrize(("count", "validation", "tuning"), [(36, 3, 0), (48, 2, 2), (60, 3, 2)])
+def test_half_of_the_validation_images_are_for_tuning_where_two_are_left(count, validation, tuning):
+    images = data.load("tinted-faces", 32, count=count)
+    assert [len(images.part("validation")), len(images.parts.get("tuning", ()))] == [
+        validation, tuning,
+    ]  # fmt: skip
+    # Nothing else changes: the same images in the same order, and what is known of each.
+    pixels, attributes, tints = tinted_faces(count, 32, 0)
+    assert images.targets is not None and images.styles is not None
+    assert np.array_equal(all_of(images), pixels)
+    assert np.array_equal(np.concatenate(list(images.targets.values())), attributes)
+    assert np.array_equal(np.concatenate(list(images.styles.values())), tints)
+    for name, (first, last) in images.splits.items():
+        assert len(images.targets[name]) == len(images.styles[name]) == last - first
+
+
 def test_digits_are_the_real_ones():
     digits = data.load("digits", 32)
     assert all_of(digits).shape == (1797, 3, 32, 32)
-    assert [b - a for a, b in digits.splits.values()] == [1200, 297, 300]
+    assert [b - a for a, b in digits.splits.values()] == [1200, 149, 148, 300]
     assert digits.targets is not None
     assert sorted(set(np.concatenate(list(digits.targets.values())))) == list(range(10))
     from sklearn.datasets import load_digits
