@@ -350,6 +350,7 @@ def command(
     record = {
         "env": env,
         "dataset": bundle.dataset,
+        "bundle": bundle.edition,
         "seconds": seconds,
         "samples": SAMPLES,
         "context_noise": context_noise,
@@ -366,9 +367,9 @@ def _heading(env: str, bundle: Bundle, seeds: int) -> list[str]:
     assert bundle.features is not None
     how = "paired bootstrap" if seeds == 1 else f"Student t over {seeds} seeds"
     return [
-        f"{env}: {bundle.dataset}. Fréchet distance (FD) of {SAMPLES:,} samples to "
-        f"{len(bundle.split('test')):,} held-out reconstructions in the feature space "
-        f"'{bundle.features.config.name}'.",
+        f"{env}: {bundle.dataset}; bundle {bundle.edition}. Fréchet distance (FD) of {SAMPLES:,} "
+        f"samples to {Evaluator(bundle).held_out_count:,} held-out reconstructions in the feature "
+        f"space '{bundle.features.config.name}'.",
         f"'FD - control' is against '{COOLED}', with its 95 % interval ({how}); negative is nearer "
         "to real images. Entropy, NLL and KL in nats per canvas.",
     ]

@@ -102,7 +102,7 @@ class SplitCodes:
         """
         if most is None:
             return self.flat, self.splits
-        numbers = dict(zip(SPLITS, most, strict=True))
+        numbers: dict[str, int] = dict(zip(SPLITS, most, strict=True))
         numbers["tuning"] = numbers["validation"]
         parts = {
             name: self.flat[slice(*rows)][: numbers[name]] for name, rows in self.splits.items()

@@ -1,4 +1,4 @@
-"""Stage 4: a discriminator learns to tell real codes from samples of the bundle's priors."""
+"""Stage 4: discriminators, of codes and of images, learn to tell real ones from the priors'."""
 
 from __future__ import annotations
 
@@ -20,43 +20,60 @@ from ral_env.nets import VQVAE, PatchGAN, PatchGANConfig, PixelCNN, joint
 DECODED = 128  # number of canvases that are decoded together
 
 
-def train_discriminator(
+Trained = tuple[PatchGAN, float]  # a discriminator and its reward scale
+
+
+def train_discriminators(
     run: Pretraining, vqvae: VQVAE, priors: Sequence[Any], codes: SplitCodes
-) -> tuple[PatchGAN, float, dict[str, float]]:
-    """The stage: train the recipe's discriminator. Returns what :func:`fit` does."""
+) -> tuple[dict[str, Trained], dict[str, dict[str, float]]]:
+    """The stage: train the recipe's discriminators.
 
-    def make() -> dict[str, Any]:
-        net, scale, figures = fit_recipe(
-            run.recipe,
-            vqvae,
-            priors,
-            codes,
-            seed=run.seed,
-            label=run.progress_label("discriminator"),
-        )
-        return {"weights": net.state_dict(), "scale": scale, "metrics": figures}
+    Returns:
+        By what they are given, first that which environments score with: each discriminator with
+        its reward scale; and the figures of each, see :func:`fit`.
+    """
+    found: dict[str, Trained] = {}
+    metrics: dict[str, dict[str, float]] = {}
+    for number, (kind, stage) in enumerate(run.recipe.discriminators.items()):
+        name = f"discriminator_{kind}" if number else "discriminator"
 
-    made = run.folder.once("discriminator", make)
-    net = PatchGAN(run.recipe.discriminator).eval()
-    net.load_state_dict(made["weights"])
-    return net, made["scale"], made["metrics"]
+        def make(kind: str = kind, name: str = name) -> dict[str, Any]:
+            label = run.progress_label(name)
+            net, scale, figures = fit_recipe(
+                run.recipe, kind, vqvae, priors, codes, run.seed, label
+            )
+            return {"weights": net.state_dict(), "scale": scale, "metrics": figures}
+
+        made = run.folder.once(name, make)
+        net = PatchGAN(stage.net).eval()
+        net.load_state_dict(made["weights"])
+        run.folder.say(name, made["metrics"])
+        found[kind], metrics[kind] = (run.rounded(net), made["scale"]), made["metrics"]
+    return found, metrics
 
 
 def fit_recipe(
-    recipe: Recipe, vqvae: VQVAE, priors: Sequence[Any], codes: SplitCodes, seed: int, label: str
+    recipe: Recipe,
+    kind: Any,
+    vqvae: VQVAE,
+    priors: Sequence[Any],
+    codes: SplitCodes,
+    seed: int,
+    label: str,
 ) -> tuple[PatchGAN, float, dict[str, float]]:
-    """:func:`fit` with the settings of a recipe."""
+    """:func:`fit` with the settings of a recipe's discriminator that is given ``kind``."""
+    stage = recipe.discriminators[kind]
     return fit(
-        recipe.discriminator,
-        recipe.discriminator_input,
+        stage.net,
+        kind,
         vqvae,
         priors,
         codes.grids["train"],
         codes.grids["validation"],
-        recipe.discriminator_training,
+        stage.training,
         fakes=recipe.fakes,
-        batch=recipe.discriminator_batch,
-        max_steps=recipe.discriminator_steps,
+        batch=stage.batch,
+        max_steps=stage.steps,
         seed=seed,
         label=label,
     )

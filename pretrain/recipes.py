@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.training.discriminator import DiscriminatorTraining
 from agents.training.fit import PriorTraining
-from pretrain.configs import Recipe, VQVAETraining
+from pretrain.configs import DiscriminatorStage, Recipe, VQVAETraining
 from pretrain.data import TINTS
 from ral_env.nets import (
     FeatureNetConfig,
@@ -20,17 +20,36 @@ from ral_env.nets import (
 )
 
 
-def _small_discriminator(channels: int = 16) -> dict[str, Any]:
-    """The discriminator's fields of a recipe for 32 pixels: one that is given codebook vectors,
-    estimates a density ratio and is augmented a little does tell real codes from fake ones."""
-    return {
-        "discriminator": PatchGANConfig(
+def _of_codes(channels: int = 16, grid: int = 8) -> DiscriminatorStage:
+    """A discriminator of the codebook vectors on a grid: one that estimates a density ratio and is
+    augmented a little does tell real codes from fake ones."""
+    return DiscriminatorStage(
+        PatchGANConfig(
             channels, hidden=32, layers=2, plain_layers=1, dropout=0.1, global_head=True
         ),
+        DiscriminatorTraining(loss="logistic", learning_rate=1e-3, r1=0.1, shift=1, drop=0.05),
+        batch=max(16, min(128, 2048 // grid)),
+    )
+
+
+def _of_images(image_size: int) -> DiscriminatorStage:
+    """A small discriminator of images, of less time the larger they are, which it sees decoded."""
+    return DiscriminatorStage(
+        _map_of_4(image_size, hidden=8),
+        DiscriminatorTraining(loss="logistic", learning_rate=5e-4, r1=0.1, shift=image_size // 32),
+        steps=max(100, 38_400 // image_size),
+        batch=max(8, 4096 // image_size),
+    )
+
+
+def _small_discriminators(channels: int = 16, image_size: int = 32) -> dict[str, Any]:
+    """The discriminators' fields of a recipe: environments score with that of codes."""
+    first = _of_codes(channels)
+    return {
+        "discriminator": first.net,
         "discriminator_input": "codes",
-        "discriminator_training": DiscriminatorTraining(
-            loss="logistic", learning_rate=1e-3, r1=0.1, shift=1, drop=0.05
-        ),
+        "discriminator_training": first.training,
+        "other_discriminator": _of_images(image_size),
     }
 
 
@@ -92,6 +111,7 @@ def _paper(
         priors=tuple(config for config, _ in levels),
         prior_trainings=tuple(training for _, training in levels),
         discriminator=_map_of_4(image_size),
+        other_discriminator=_of_codes(64 * len(levels), levels[-1][0].grid[0]),
         oracles=(oracle[0],) if oracle else (),
         oracle_trainings=(oracle[1],) if oracle else (),
         oracle_samples=200_000 if oracle else 0,
@@ -128,7 +148,9 @@ def _stand_in(
         ),
         discriminator_steps=steps,
         discriminator_batch=batch,
+        other_discriminator=_of_codes(vqvae.code_dim * vqvae.levels, vqvae.grids[-1][0]),
         fakes=fakes,
+        features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
         keep=keep,
         half=True,
     )
@@ -160,7 +182,7 @@ def _for_folder(
         vqvae_training=vqvae_training,
         priors=tuple(config for config, _ in levels),
         prior_trainings=tuple(training for _, training in levels),
-        **_small_discriminator(vqvae.code_dim * vqvae.levels),
+        **_small_discriminators(vqvae.code_dim * vqvae.levels, vqvae.image_size),
     )
 
 
@@ -177,7 +199,7 @@ RECIPES: dict[str, Recipe] = {
             prior_trainings=(PriorTraining(steps=3000, batch=64, weight_decay=1e-2, ema=0.99,
                                            validate_every=100, patience=8),),
             features=FeatureNetConfig(hidden=12, outputs=10, name="digit classes, 32-d"),
-            **_small_discriminator(),
+            **_small_discriminators(),
         ),
         Recipe(
             name="faces32",
@@ -188,7 +210,7 @@ RECIPES: dict[str, Recipe] = {
             priors=(PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.1, 1),),
             prior_trainings=(PriorTraining(steps=6000, batch=128, ema=0.99, validate_every=300),),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
-            **_small_discriminator(),
+            **_small_discriminators(),
         ),
         # 28 pixels and a border of 2: nothing is resampled.
         Recipe(
@@ -201,7 +223,7 @@ RECIPES: dict[str, Recipe] = {
                                            validate_every=250, patience=6, context_noise=0.2),),
             features=FeatureNetConfig(hidden=16, features=64, name="MNIST digit classes, 64-d"),
             half=True,
-            **_small_discriminator(),
+            **_small_discriminators(),
         ),
         # What a prior can gain is what it cannot hold: here each canvas's hidden tint. The experts
         # see no further than the prior does and are no larger, so that it models all else well; but
@@ -220,7 +242,7 @@ RECIPES: dict[str, Recipe] = {
             prior_trainings=(_quick(128, 5000, 4e-3),),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes and tint, 32-d"),
             half=True,
-            **_small_discriminator(),
+            **_small_discriminators(),
         ),
         # These oracles attend to the whole past; the priors see three cells (and the level above).
         Recipe(
@@ -239,7 +261,7 @@ RECIPES: dict[str, Recipe] = {
             discriminator_steps=1000,
             keep=(3000, 500, 1500),
             half=True,
-            **_small_discriminator(),
+            **_small_discriminators(16, 64),
         ),
         Recipe(
             name="oracle-two-level",
@@ -259,7 +281,7 @@ RECIPES: dict[str, Recipe] = {
             discriminator_steps=1000,
             keep=(2500, 500, 1500),
             half=True,
-            **_small_discriminator(32),
+            **_small_discriminators(32, 64),
         ),
         _stand_in("faces64", VQVAEConfig(64, 48, 32, 3, 128, 16),
                   (_level(8, 32, 3, 0, 1, num_codes=128), _quick(64, 2000)),

@@ -2,8 +2,9 @@
 
     python -m pretrain.redraw --bundle_name oracle --seed 1 --out runs/oracle-seed1
 
-VQ-VAE, oracle and feature net stay, so that results can be compared; the codes that the prior
-learns, the prior and the discriminator are new. What was tuned on one can be reported on another.
+VQ-VAE, oracle and feature nets stay, so that results can be compared; the codes that the prior
+learns, the prior, the discriminators and the features of the test codes are new. What was tuned on
+one can be reported on another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from agents.training.fit import fit_priors
 from pretrain.codes import SplitCodes
 from pretrain.configs import Recipe
 from pretrain.discriminator import fit_recipe
+from pretrain.features import stored_features
 from pretrain.recipes import RECIPES
+from pretrain.run import VERSION
 from ral_env import bundle
 from ral_env.migrations import old_names
 from ral_env.nets import joint
@@ -27,7 +30,7 @@ __getattr__ = old_names("pretrain.redraw")
 
 
 def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
-    """Sample the oracle anew, train a prior and a discriminator on it, write the bundle ``out``.
+    """Sample the oracle anew, train a prior and discriminators on it, write the bundle ``out``.
 
     Args:
         made: A bundle with an oracle.
@@ -68,22 +71,26 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
         finish=rounded,
         options=lambda level, coarser: {"label": f"prior_{level}"},
     )
-    discriminator, scale, figures = fit_recipe(
-        recipe, made.vqvae, priors, codes, seed=seed, label="discriminator"
-    )
+    discriminators, figures = {}, {}
+    for kind in recipe.discriminators:
+        net, scale, figures[kind] = fit_recipe(
+            recipe, kind, made.vqvae, priors, codes, seed, f"discriminator of {kind}"
+        )
+        discriminators[kind] = rounded(net), scale
+    (kind, (discriminator, scale)), *others = discriminators.items()
     nats = {
         name: -joint.total_log_prob(nets, codes.grids["test"]).mean().item()
         for name, nets in (("prior", priors), ("oracle", made.oracles))
     }
     redrawn = dataclasses.replace(
         made,
-        discriminator=rounded(discriminator),
-        discriminator_input=recipe.discriminator_input,
+        discriminator=discriminator,
+        discriminator_input=kind,
         reward_scale=scale,
-        other_discriminators={},
+        other_discriminators=dict(others),
         policies=(),
-        test_features={},
-        version="",
+        test_features=stored_features(made.feature_nets, made.vqvae, codes),
+        version=VERSION,
         priors=tuple(priors),
         flat_codes=codes.flat,
         splits=codes.splits,
@@ -92,7 +99,7 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
     metrics = {
         "priors": {"test_nats": nats["prior"], "curves": curves},
         "oracle": {"entropy": nats["oracle"]},
-        "discriminator": figures,
+        "discriminators": figures,
     }
     return bundle.save(out, redrawn, metrics=metrics, half=recipe.half)
 

@@ -20,17 +20,18 @@ from agents.training.run_folder import RunFolder
 from pretrain import data
 from pretrain.codes import SplitCodes, extract_codes, remove_codes
 from pretrain.configs import Recipe
-from pretrain.discriminator import train_discriminator
+from pretrain.discriminator import Trained, train_discriminators
 from pretrain.distance import measure_distance
-from pretrain.features import train_features
+from pretrain.features import stored_features, train_feature_nets
 from pretrain.oracle import known_styles, make_oracle
 from pretrain.priors import make_priors
 from pretrain.stages import Pretraining
 from pretrain.vqvae import train_vqvae, usage
 from ral_env import bundle
-from ral_env.nets import FeatureNetConfig
+from ral_env.nets import VQVAE, FeatureNet, FeatureNetConfig
 
 FOLDER_CLASSES = FeatureNetConfig(hidden=12, outputs=0, name="classes of the folder, 32-d")
+VERSION = "1"  # of the bundles that are made here
 
 
 def pretrain(
@@ -64,7 +65,8 @@ def pretrain(
             :func:`pretrain.distance.reconstruction`.
         command: The command that made the bundle, for its manifest.
         classes: Whether the sub-folders of ``folder`` are classes, which a feature net learns to
-            tell. Without, nothing is known of a folder's images, and the bundle has no feature net.
+            tell. Without, nothing is known of a folder's images, and the bundle's only feature net
+            is the one that learns without labels.
 
     Returns:
         The bundle's path.
@@ -83,16 +85,15 @@ def pretrain(
     vqvae, metrics = train_vqvae(run, images)
     codes = extract_codes(run, vqvae, images)
     metrics["codebook"] = usage(codes.flat[slice(*codes.splits["train"])], recipe.vqvae)
-    features, figures = train_features(run, images, vqvae)
-    if features is not None:
-        metrics["features"] = figures
-    metrics["reconstruction_distance"] = measure_distance(run, images, vqvae, features, inception)
+    feature_nets, metrics["features"] = train_feature_nets(run, images, vqvae)
+    first = next(iter(feature_nets.values()), None)
+    metrics["reconstruction_distance"] = measure_distance(run, images, vqvae, first, inception)
     oracles, dataset = (), images.name
     if recipe.oracles:
         oracles, codes, metrics["oracle"] = make_oracle(run, vqvae, codes, styles)
         dataset = f"samples of an oracle prior of {images.name}"
     priors, metrics["priors"] = make_priors(run, vqvae, codes)
-    discriminator, scale, metrics["discriminator"] = train_discriminator(run, vqvae, priors, codes)
+    discriminators, metrics["discriminators"] = train_discriminators(run, vqvae, priors, codes)
     metrics["seconds"] = time.perf_counter() - start
 
     if run.folder.writes:
@@ -103,11 +104,10 @@ def pretrain(
             metrics,
             command or f"ral pretrain --recipe {recipe.name} --seed {seed}",
             vqvae=vqvae,
-            discriminator=discriminator,
-            reward_scale=scale,
+            discriminators=discriminators,
             priors=priors,
             oracles=oracles,
-            features=features,
+            feature_nets=feature_nets,
             dataset=dataset,
         )
     run.folder.processes.barrier()
@@ -123,7 +123,7 @@ def _load_images(
 
 
 def _with_features(recipe: Recipe, images: data.Images, classes: bool) -> Recipe:
-    """The recipe with a feature net for what these images are known to show, or with none."""
+    """The recipe with a feature net for what these images are known to show, where it is known."""
     if classes:
         return dataclasses.replace(recipe, features=FOLDER_CLASSES)
     return recipe if images.targets is not None else dataclasses.replace(recipe, features=None)
@@ -157,17 +157,29 @@ def _write(
     codes: SplitCodes,
     metrics: dict[str, Any],
     command: str,
+    *,
+    vqvae: VQVAE,
+    discriminators: dict[str, Trained],
+    feature_nets: dict[str, FeatureNet],
     **parts: Any,
 ) -> None:
     """metrics.json in the work folder, and the bundle, which then has the codes."""
     text = json.dumps(metrics, indent=2) + "\n"
     write_whole(run.folder.path("metrics.json"), lambda fresh: fresh.write_text(text))
     flat, splits = codes.at_most(run.recipe.keep)
+    (kind, (discriminator, scale)), *others = discriminators.items()
     bundle.save(
         out,
+        vqvae=vqvae,
         codes=flat,
         splits=splits,
-        discriminator_input=run.recipe.discriminator_input,
+        discriminator=discriminator,
+        discriminator_input=kind,
+        reward_scale=scale,
+        other_discriminators=dict(others),
+        feature_nets=feature_nets,
+        test_features=stored_features(feature_nets, vqvae, codes),
+        version=VERSION,
         recipe={"command": command} | json.loads(json.dumps(dataclasses.asdict(run.recipe))),
         metrics=metrics,
         half=run.recipe.half,

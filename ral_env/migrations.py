@@ -78,7 +78,14 @@ ADDED: dict[str, dict[str, Any]] = {
     "pretrain": {
         "recipe.prior_trainings.context_noise": 0.0,
         "recipe.oracle_trainings.context_noise": 0.0,
+        "recipe.features.pool": 1,
     },
+}
+
+# Fields of stages that came later. A run from before had no such stages: it goes on with whatever
+# is asked for now.
+LATER_STAGES: dict[str, tuple[str, ...]] = {
+    "pretrain": ("recipe.other_discriminator", "recipe.selfsupervised"),
 }
 
 # Columns of CSV files and keys of JSON results.
@@ -121,6 +128,26 @@ def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
         holders, name = _holders(found, added)
         for holder in holders:
             holder.setdefault(name, value)
+    return found
+
+
+def with_later_stages(
+    values: Mapping[str, Any], asked: Mapping[str, Any], kind: str
+) -> dict[str, Any]:
+    """A stored config with the fields that it lacks of stages that came later, as now asked for.
+
+    Args:
+        values: the stored config, under the names of today.
+        asked: what is asked for now.
+        kind: whose fields, a key of :data:`FIELDS`.
+    """
+    found = copy.deepcopy(dict(values))
+    for later in LATER_STAGES.get(kind, ()):
+        holders, name = _holders(found, later)
+        wanted, _ = _holders(dict(asked), later)
+        for holder, now in zip(holders, wanted, strict=False):
+            if name in now:
+                holder.setdefault(name, now[name])
     return found
 
 

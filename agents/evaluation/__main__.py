@@ -43,13 +43,28 @@ def evaluate(bundle: list[str], count: int = 1000, seed: int = 0, out: str = "")
     rows = {label: evaluator.evaluate_canvases(real).figures}
     for name, one in loaded.items():
         rows[name] = evaluator.evaluate_prior(TemperedPrior(one.priors), count, seed).figures
-    print(f"{count} samples, {len(evaluator.held_out[0])} held-out canvases of {first.dataset}\n")
-    print(table(rows))
+    print(f"{count} samples, {_held_out(evaluator)} of {first.dataset}\n")
+    print(table(rows) + "\n")
+    for name, one in loaded.items():
+        print(f"{name}: bundle {one.edition}")
     if out:
-        settings = {"bundle": bundle, "count": count, "seed": seed, "dataset": first.dataset}
+        settings = {
+            "bundle": bundle,
+            "editions": {name: one.edition for name, one in loaded.items()},
+            "count": count,
+            "seed": seed,
+            "dataset": first.dataset,
+        }
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings | {"rows": rows}, indent=2))
+
+
+def _held_out(evaluator: Evaluator) -> str:
+    """How many canvases samples are compared with."""
+    codes, features = len(evaluator.held_out[0]), evaluator.held_out_count
+    text = f"{codes} held-out canvases"
+    return text if features == codes else f"{text} (by their features {features})"
 
 
 def table(rows: dict[str, Row]) -> str:

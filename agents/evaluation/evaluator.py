@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,8 +108,27 @@ class Evaluator:
 
     @cached_property
     def held_out_features(self) -> Tensor | None:
-        """Features of held-out real codes, decoded, (N, F); None without a feature net."""
-        return self.features(self.held_out)
+        """Features of held-out real codes, decoded, (N, F); None without a feature net.
+
+        Those that the bundle has stored, where they are of more canvases than it has codes.
+        """
+        stored = self._stored_features
+        return self.features(self.held_out) if stored is None else stored
+
+    @property
+    def held_out_count(self) -> int:
+        """Number of held-out canvases that features are compared with."""
+        stored = self._stored_features
+        return len(self.held_out[0] if stored is None else stored)
+
+    @cached_property
+    def _stored_features(self) -> Tensor | None:
+        """The bundle's stored features (N, F), None unless they are of more than its codes."""
+        net = self.bundle.features
+        for name, stored in self.bundle.test_features.items():
+            if self.bundle.feature_nets[name] is net and len(stored.values) > len(self.held_out[0]):
+                return torch.from_numpy(np.array(stored.values, np.float32))
+        return None
 
     @cached_property
     def oracle_entropy(self) -> float:

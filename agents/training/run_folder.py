@@ -153,8 +153,9 @@ class RunFolder:
             raise ValueError(
                 f"{folder} holds no run to resume: check {option}, or leave --resume out"
             )
-        known = {k: v for k, v in self.config.items() if stored and k in stored and k not in free}
-        was = {name: value for name, value in (stored or {}).items() if name in known}
+        begun = migrations.with_later_stages(stored or {}, self.config, kind)
+        known = {k: v for k, v in self.config.items() if k in begun and k not in free}
+        was = {name: value for name, value in begun.items() if name in known}
         if other := sorted(differences(was, known)):
             raise ValueError(
                 f"{folder} holds a run that was asked for something else ("
@@ -237,8 +238,10 @@ class RunFolder:
         for figures in self._figures.values():
             figures.close()
         results = dict(results) | {
-            "dataset": bundle.dataset, "ral-env": __version__, "torch": str(torch.__version__),
+            "dataset": bundle.dataset, "bundle": bundle.edition,
+            "ral-env": __version__, "torch": str(torch.__version__),
         }  # fmt: skip
+        self.say(f"scores and figures by bundle {bundle.edition}")
         write_rows(self.path("metrics.csv"), [results])
         tuned = dataclasses.replace(
             bundle,

@@ -56,11 +56,13 @@ class Part(Generic[T]):
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Features of real images, for distances that need more images than a bundle has codes.
+    """Features of real canvases, for distances that need more of them than a bundle has codes.
 
     Args:
         values: float16 or float32 (n, features), finite; a memory map where it was read from disk.
-        of: what they are of, in words: which images, how many, raw or reconstructed.
+            They are of real codes *decoded*, as samples are: features of images as they were before
+            they were encoded are at a distance from those, however good a sample is.
+        of: what they are of, in words: which canvases, and how many.
     """
 
     values: np.ndarray
@@ -95,7 +97,7 @@ class Bundle:
         feature_nets: by name, the nets in whose features Fréchet distances are taken. ``"labels"``
             was trained to tell what is known of the images (classes or attributes), another name
             says how that net was trained. :attr:`features` is the first.
-        test_features: by name of a feature net, stored features of real images of the test part.
+        test_features: by name of a feature net, stored features of decoded test codes.
             They belong to that net's weights: replace both or neither.
         flat_codes: real codes (N, length), uint8 or uint16: all levels in one row, top first. A
             numpy array, or :class:`ral_env.bundle.packing.PackedCodes`, which takes its place.
@@ -158,6 +160,11 @@ class Bundle:
         Two bundles with the same digest are the same.
         """
         return checksum(self.manifest) if self.manifest else None
+
+    @property
+    def edition(self) -> str:
+        """Name, version and the digest's first twelve digits: what is printed with every score."""
+        return " ".join(filter(None, (self.name, self.version, (self.digest or "")[:12])))
 
     @property
     def tuning_split(self) -> str:

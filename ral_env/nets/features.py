@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import nn
 
 from ral_env.nets.shapes import Features, Inputs, Outputs
@@ -18,9 +19,11 @@ class FeatureNetConfig:
         in_channels: Number of channels of the image.
         hidden: Number of channels of the first convolution, doubled by each of the two that follow.
         features: Length of the feature vector (the penultimate layer).
-        outputs: Number of classes, or of attributes, that it is trained to tell; 0 if the
-            data set is yet to say it.
+        outputs: Number of classes, or of attributes, that it is trained to tell; 0 if there are
+            none, or the data set is yet to say it.
         name: Name of this feature space in result tables.
+        pool: Side, in pixels, of the squares that an image is averaged over first, so that the net
+            sees a large image as a whole; 1 leaves it as it is.
 
     Raises:
         ValueError: If a size is out of its range.
@@ -31,6 +34,7 @@ class FeatureNetConfig:
     features: int = 32
     outputs: int = 10
     name: str = "features"
+    pool: int = 1
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -39,11 +43,15 @@ class FeatureNetConfig:
             hidden="[1, inf)",
             features="[1, inf)",
             outputs="[0, inf)",
+            pool="[1, inf)",
         )
 
 
 class FeatureNet(nn.Module):
-    """Three strided convolutions, pooling to 2x2, and a feature layer. Images are in [-1, 1]."""
+    """Three strided convolutions, pooling to 2x2, and a feature layer. Images are in [-1, 1].
+
+    What is trained without labels has no outputs, so no head after the feature layer.
+    """
 
     def __init__(self, config: FeatureNetConfig):
         super().__init__()
@@ -67,12 +75,17 @@ class FeatureNet(nn.Module):
             nn.Dropout(0.2),
             nn.Linear(4 * channels, config.features),
         )
-        self.head = nn.Sequential(nn.ReLU(), nn.Linear(config.features, config.outputs))
+        # torch warns of layers without outputs
+        head = [nn.ReLU(), nn.Linear(config.features, config.outputs)] if config.outputs else []
+        self.head = nn.Sequential(*head)
 
     def features(self, images: Inputs) -> Features:
         """Images (B, 3, H, W) in [-1, 1] to features (B, features)."""
-        return self.body(images)
+        return self.body(F.avg_pool2d(images, self.config.pool))
 
     def forward(self, images: Inputs) -> Outputs:
-        """Images (B, 3, H, W) in [-1, 1] to logits or attributes (B, outputs)."""
+        """Images (B, 3, H, W) in [-1, 1] to logits or attributes (B, outputs).
+
+        Without outputs, to features (B, features).
+        """
         return self.head(self.features(images))

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from agents.training.fit import PriorTraining
-from pretrain.configs import Recipe, VQVAETraining
+from pretrain.configs import Recipe, SelfSupervision, VQVAETraining
 from pretrain.recipes import RECIPES
 
 
@@ -24,6 +24,9 @@ def short(name: str, **changes: Any) -> Recipe:
         "feature_steps": 4,
         "fakes": 64,
         "discriminator_steps": 4,
+        "other_discriminator": recipe.other_discriminator
+        and dataclasses.replace(recipe.other_discriminator, steps=4, batch=8),
+        "selfsupervised": SelfSupervision(steps=4, batch=16),
         "count": 120 if recipe.count else 0,
     } | changes
     return dataclasses.replace(recipe, **changes)

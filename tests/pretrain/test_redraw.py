@@ -18,13 +18,19 @@ def test_an_experiment_is_drawn_anew_from_the_same_oracle(tmp_path):
     """Other codes, another prior and discriminator; tokeniser, oracle and features stay."""
     made = bundle.load("oracle")
     hasty = dataclasses.replace(RECIPES["oracle"].prior_trainings[0], steps=20, validate_every=10)
+    other = RECIPES["oracle"].other_discriminator
+    assert other is not None
     recipe = dataclasses.replace(
         RECIPES["oracle"], prior_trainings=(hasty,), oracle_samples=260, fakes=64,
         discriminator_steps=4, discriminator_batch=16,
+        other_discriminator=dataclasses.replace(other, steps=4, batch=16),
     )  # fmt: skip
     again = bundle.load(redraw_oracle(made, recipe, 7, tmp_path / "again"))
     assert again.layout == made.layout and again.dataset == made.dataset
-    assert [len(again.split(name)) for name in bundle.SPLITS] == [200, 20, 40]
+    assert [len(again.split(name)) for name in again.splits] == [200, 10, 10, 40]
+    assert set(again.discriminator_inputs) == {"image", "codes"}
+    assert list(again.feature_nets) == list(made.feature_nets) == list(again.test_features)
+    assert all(len(stored.values) == 40 for stored in again.test_features.values())
     assert not np.array_equal(again.split("train"), made.split("train")[:200])
     grids = [torch.from_numpy(again.split("test").astype(np.int64)).view(-1, 8, 8)]
     new, old = (joint.total_log_prob(b.oracles, grids) for b in (again, made))

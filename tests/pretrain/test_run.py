@@ -41,7 +41,11 @@ def test_a_recipe_makes_a_bundle_that_the_environment_takes(name, env_id, tmp_pa
     levels = len(made.layout.levels)
     assert len(made.priors) == levels == len(TASKS[env_id].levels)
     assert len(made.oracles) == levels * name.startswith("oracle")
-    assert (made.features is None) == (name == "faces128")
+    assert list(made.feature_nets) == ["labels", "selfsupervised"]
+    assert set(made.discriminator_inputs) == {"image", "codes"}
+    assert made.version == "1" and list(made.splits) == ["train", "validation", "tuning", "test"]
+    for figures in ("features", "discriminators"):
+        assert len(made.manifest["metrics"][figures]) == 2
     assert made.recipe["command"] == f"ral pretrain --recipe {name} --seed 0"
     assert np.isfinite(made.manifest["metrics"]["priors"]["test_nats"])
     shown = capsys.readouterr()
@@ -73,7 +77,16 @@ def test_half_precision_weights_are_rounded_before_anything_is_measured_on_them(
 
 def test_a_bundle_keeps_no_more_codes_than_its_recipe_says(tmp_path):
     made = bundle.load(run.pretrain(short("faces32", keep=(20, 5, 6)), tmp_path / "bundle"))
-    assert [len(made.split(name)) for name in bundle.SPLITS] == [20, 5, 6]
+    assert {name: len(made.split(name)) for name in made.splits} == {
+        "train": 20, "validation": 5, "tuning": 5, "test": 6,
+    }  # fmt: skip
+    for name, stored in made.test_features.items():
+        assert len(stored.values) == 15, "of all test images"
+        with torch.no_grad():
+            (grid,) = made.layout.as_grids(made.split("test"))
+            found = made.feature_nets[name].features(made.vqvae.decode([grid]))
+        # The weights are those of the file, the features have 16 bits.
+        np.testing.assert_allclose(stored.values[:6], found, rtol=2e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["faces32", "celeba64", "small32"])
@@ -88,7 +101,7 @@ def test_a_folder_of_images_makes_a_bundle(name, tmp_path):
     few = few if name == "celeba64" else {}
     path = run.pretrain(short(name, **few), tmp_path / "bundle", folder=str(tmp_path / "images"))
     made = bundle.load(path)
-    assert "folder images" in made.dataset and made.features is None
+    assert "folder images" in made.dataset and list(made.feature_nets) == ["selfsupervised"]
     assert {file.name for file in tmp_path.iterdir()} == {"images", "bundle", "bundle.work"}
     with pytest.raises(ValueError, match="--data"):
         run.pretrain(RECIPES["celeba64"], tmp_path / "other")
@@ -106,7 +119,7 @@ def test_mnist_makes_a_bundle_that_tells_its_digits_and_its_licence(tmp_path):
     assert "CC BY-SA 3.0" in made.dataset
     assert made.features is not None
     assert (made.features.config.outputs, made.features.config.features) == (10, 64)
-    assert [len(made.split(name)) for name in bundle.SPLITS] == [80, 10, 10]
+    assert [len(made.split(name)) for name in made.splits] == [80, 5, 5, 10]
     with pytest.raises(ValueError, match="--data"):
         run.pretrain(short("mnist"), tmp_path / "other")
 
@@ -124,11 +137,11 @@ def test_sub_folders_as_classes_give_the_bundle_a_feature_net(name, tmp_path):
     assert made.features is not None and made.features.config.outputs == 3
     assert made.features.config.name == "classes of the folder, 32-d"
     metrics = made.manifest["metrics"]
-    assert 0 <= metrics["features"]["accuracy"] <= 1
+    assert 0 <= metrics["features"]["labels"]["accuracy"] <= 1
     distance = metrics["reconstruction_distance"]
     assert distance["space"] == made.features.config.name and distance["features"] >= 0
     without = bundle.load(run.pretrain(short(name), tmp_path / "without", folder=folder))
-    assert without.features is None
+    assert list(without.feature_nets) == ["selfsupervised"]
 
 
 def test_a_mixture_learns_from_images_whose_styles_are_known(tmp_path):
@@ -205,6 +218,25 @@ def test_a_run_of_a_version_without_noisy_contexts_goes_on(tmp_path):
     with pytest.raises(ValueError, match=r"trainings.0.context_noise: 0.0 then, 0.2 now"):
         run.pretrain(noisy, tmp_path / "cut")
     assert bundle.load(run.pretrain(recipe, tmp_path / "cut")).priors
+
+
+def test_a_run_of_a_version_without_some_stages_goes_on_with_what_is_asked_for_now(tmp_path):
+    """Its config says nothing of their settings; of the others it may not change any."""
+    recipe = short("faces32")
+    with contextlib.redirect_stdout(CutAt("priors")), pytest.raises(KeyboardInterrupt):
+        run.pretrain(recipe, tmp_path / "cut")
+    file = tmp_path / "cut.work" / "config.json"
+    config = json.loads(file.read_text())
+    for later in ("other_discriminator", "selfsupervised"):
+        del config["recipe"][later]
+    del config["recipe"]["features"]["pool"]
+    file.write_text(json.dumps(config))
+    (tmp_path / "cut.work" / "selfsupervised.pt").unlink()
+    with pytest.raises(ValueError, match="recipe.fakes: 64 then, 65 now"):
+        run.pretrain(dataclasses.replace(recipe, fakes=65), tmp_path / "cut")
+    made = bundle.load(run.pretrain(recipe, tmp_path / "cut"))
+    assert list(made.feature_nets) == ["labels", "selfsupervised"]
+    assert set(made.discriminator_inputs) == {"image", "codes"}
 
 
 def test_a_run_leaves_config_figures_and_pictures(tmp_path):
