@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.training.discriminator import DiscriminatorTraining
 from agents.training.fit import PriorTraining
-from pretrain.configs import DiscriminatorStage, Recipe, VQVAETraining
+from pretrain.configs import DiscriminatorStage, Recipe, SelfSupervision, VQVAETraining
 from pretrain.data import TINTS
 from ral_env.nets import (
     FeatureNetConfig,
@@ -52,6 +52,9 @@ def _small_discriminators(channels: int = 16, image_size: int = 32) -> dict[str,
         "other_discriminator": _of_images(image_size),
     }
 
+
+# A step with images of 64 pixels, to which larger ones are averaged, takes four times as long.
+_BRIEF = SelfSupervision(steps=500)
 
 _SMALL_VQVAE = VQVAEConfig(32, hidden=48, residual=32, layers=2, num_codes=64, code_dim=16)
 
@@ -151,6 +154,8 @@ def _stand_in(
         other_discriminator=_of_codes(vqvae.code_dim * vqvae.levels, vqvae.grids[-1][0]),
         fakes=fakes,
         features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
+        feature_steps=600,
+        selfsupervised=_BRIEF,
         keep=keep,
         half=True,
     )
@@ -182,6 +187,7 @@ def _for_folder(
         vqvae_training=vqvae_training,
         priors=tuple(config for config, _ in levels),
         prior_trainings=tuple(training for _, training in levels),
+        selfsupervised=SelfSupervision() if vqvae.image_size == 32 else _BRIEF,
         **_small_discriminators(vqvae.code_dim * vqvae.levels, vqvae.image_size),
     )
 
@@ -258,6 +264,7 @@ RECIPES: dict[str, Recipe] = {
             prior_trainings=(_quick(64, 4000, 4e-3),),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
             feature_steps=600,
+            selfsupervised=_BRIEF,
             discriminator_steps=1000,
             keep=(3000, 500, 1500),
             half=True,
@@ -278,6 +285,7 @@ RECIPES: dict[str, Recipe] = {
             prior_trainings=(_quick(128, 4000, 4e-3), _quick(64, 3000, 4e-3)),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
             feature_steps=600,
+            selfsupervised=_BRIEF,
             discriminator_steps=1000,
             keep=(2500, 500, 1500),
             half=True,

@@ -83,7 +83,8 @@ def test_classes_reach_the_bundle_and_its_command(tmp_path, capsys):
         Image.new("RGB", (32, 32), (200 * (i % 2), i, i)).save(place / f"{i}.png")
     out = tmp_path / "bundle"
     few = ["vqvae_training.steps=2", "prior_training.steps=2", "feature_steps=2", "fakes=16",
-           "discriminator_steps=2", "discriminator_batch=4", "prior.hidden=8",
+           "discriminator_steps=2", "discriminator_batch=4", "other_discriminator.steps=2",
+           "other_discriminator.batch=4", "selfsupervised.steps=2", "prior.hidden=8",
            "prior.layers=1"]  # fmt: skip
     words = ["--recipe", "small32", "--data", str(tmp_path / "images"), "--classes", "true"]
     with warnings.catch_warnings():
