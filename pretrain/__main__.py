@@ -86,7 +86,7 @@ def _parser() -> Any:
         type=bool,
         default=False,
         help="Whether the sub-folders of --data are classes of its images: the bundle then has a "
-        "feature net that tells them, and with it Fréchet distances.",
+        "feature net that tells them, in whose features Fréchet distances are taken.",
     )
     what.add_argument(
         "--flip", type=bool, default=False, help="Whether to add mirrored training images."

@@ -43,14 +43,14 @@ def evaluate(bundle: list[str], count: int = 1000, seed: int = 0, out: str = "")
     rows = {label: evaluator.evaluate_canvases(real).figures}
     for name, one in loaded.items():
         rows[name] = evaluator.evaluate_prior(TemperedPrior(one.priors), count, seed).figures
-    print(f"{count} samples, {_held_out(evaluator)} of {first.dataset}\n")
-    print(table(rows) + "\n")
-    for name, one in loaded.items():
-        print(f"{name}: bundle {one.edition}")
+    editions = {name: one.edition for name, one in loaded.items()}
+    bundles_used = "; ".join(f"{name}: bundle {edition}" for name, edition in editions.items())
+    print(f"{count} samples, {_held_out(evaluator)} of {first.dataset}. {bundles_used}\n")
+    print(table(rows))
     if out:
         settings = {
             "bundle": bundle,
-            "editions": {name: one.edition for name, one in loaded.items()},
+            "editions": editions,
             "count": count,
             "seed": seed,
             "dataset": first.dataset,

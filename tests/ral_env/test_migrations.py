@@ -90,6 +90,16 @@ def test_a_field_that_came_later_is_what_files_without_it_mean_and_no_other():
     assert migrations.renamed({}, "pretrain", "a file") == {}, "there is nothing to have it"
 
 
+def test_settings_of_a_stage_that_came_later_are_those_asked_for():
+    asked = {"recipe": {"selfsupervised": {"steps": 3}, "other_discriminator": None, "fakes": 9}}
+    stored = {"recipe": {"other_discriminator": {"steps": 5}}}
+    assert migrations.with_later_stages(stored, asked, "pretrain") == {
+        "recipe": {"selfsupervised": {"steps": 3}, "other_discriminator": {"steps": 5}}
+    }, "what was asked for stays, and so does what is missing of other stages"
+    assert migrations.with_later_stages({}, asked, "pretrain") == {}
+    assert migrations.with_later_stages(stored, asked, "reinforce") == stored
+
+
 @pytest.mark.parametrize("words", [["--{}", "7"], ["--{}=7"]])
 @pytest.mark.parametrize(("kind", "old"), OLD_FIELDS)
 def test_an_old_option_is_taken_for_the_new_one(kind, old, words):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ral_env import cli
+from ral_env import bundle, cli
 
 
 def test_bundles_of_one_vqvae_are_rows_of_one_table(tmp_path, capsys):
@@ -13,7 +13,14 @@ def test_bundles_of_one_vqvae_are_rows_of_one_table(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split("|")[2:] == lines[-2].split("|")[2:], "one bundle by two names"
     assert len({len(line) for line in lines[2:]}) == 1 and "forward NLL" in lines[2]
-    rows = json.loads(out.read_text())["rows"]
+    made = bundle.load("digits")
+    assert made.digest is not None and made.edition == f"digits {made.digest[:12]}"
+    assert lines[0].endswith(
+        f". RALDigits-v0: bundle {made.edition}; digits: bundle {made.edition}"
+    )
+    written = json.loads(out.read_text())
+    assert written["editions"] == {"RALDigits-v0": made.edition, "digits": made.edition}
+    rows = written["rows"]
     assert list(rows)[1:] == ["RALDigits-v0", "digits"] and rows["digits"]["fd"] > 0
 
 

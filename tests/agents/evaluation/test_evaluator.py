@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,28 @@ def test_real_codes_are_near_and_noise_is_far_and_diverse():
     assert real["fd"] < fake["fd"] / 5
     assert real["precision"] > 0.7 > fake["precision"] and real["recall"] > fake["recall"]
     assert real["score"] > fake["score"] and fake["diversity"] > real["diversity"]
+
+
+def test_stored_features_stand_in_for_test_codes_that_a_bundle_does_not_have():
+    made = bundle.load("digits")
+    assert made.features is not None
+    whole = Evaluator(made).held_out_features
+    assert whole is not None and len(whole) == 300
+    of = "all test canvases, their codes decoded"
+    stored = {"labels": bundle.StoredFeatures(whole.numpy().astype(np.float16), of)}
+    start, _ = made.splits["test"]
+    splits = dict(made.splits) | {"test": (start, start + 20)}
+    fewer = Evaluator(dataclasses.replace(made, splits=splits, test_features=stored))
+    assert (fewer.held_out_count, len(fewer.held_out[0])) == (300, 20)
+    train = [grid[:300] for grid in made.layout.as_grids(made.split("train"))]
+    figures = fewer.evaluate_canvases(train).figures
+    assert figures["fd"] == pytest.approx(
+        Evaluator(made).evaluate_canvases(train).figures["fd"], rel=1e-2
+    )
+    # As many codes as features: nothing was left out, and they are what is compared.
+    both = Evaluator(dataclasses.replace(made, test_features=stored))
+    assert both.held_out_features is not None
+    assert both.held_out_count == 300 and torch.equal(both.held_out_features, whole)
 
 
 def test_a_priors_figures_are_those_of_its_samples():

@@ -124,7 +124,7 @@ def test_a_short_stage_is_made_once(tmp_path):
     assert torch.equal(second["weights"], torch.arange(3))
 
 
-def test_a_finished_run_leaves_results_and_a_bundle(tmp_path, tiny_codes):
+def test_a_finished_run_leaves_results_and_a_bundle(tmp_path, tiny_codes, capsys):
     made, run = bundles.load(tiny_codes), opened(tmp_path / "run")
     net = nn.ModuleList([made.discriminator])[0]
     run.finish(
@@ -133,6 +133,9 @@ def test_a_finished_run_leaves_results_and_a_bundle(tmp_path, tiny_codes):
     )  # fmt: skip
     (row,) = table(tmp_path / "run" / "metrics.csv")
     assert row["algo"] == "none" and row["fd"] == "1.5" and row["dataset"] == made.dataset
+    assert (
+        row["bundle"] == made.edition and f"by bundle {made.edition}\n" in capsys.readouterr().out
+    )
     left = bundles.load(tmp_path / "run" / "bundle")
     assert left.reward_scale == 0.25 and left.recipe["fine_tuned_from"] == made.recipe
     assert left.recipe["seed"] == 1, "of the run's config"

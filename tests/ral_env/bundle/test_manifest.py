@@ -1,5 +1,6 @@
 """What a manifest says is what its maker wrote, or reading it is an error that names the file."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -88,6 +89,9 @@ def test_the_digest_is_that_of_all_that_the_manifest_says(tiny, tiny_two, tmp_pa
     digests = {bundle.load(path).digest for path in (tiny, tiny_two, FIXTURES / "bundle-format-3")}
     assert len(digests) == 3 and all(digest and len(digest) == 64 for digest in digests)
     assert loaded.digest == loaded.manifest["checksum"]
+    assert loaded.digest and loaded.edition == f"{loaded.name} {loaded.digest[:12]}"
+    versioned = dataclasses.replace(loaded, version="2", name="mine")
+    assert versioned.edition == "mine 2", "it is in memory: nothing has a digest"
     assert bundle.load(shutil.copytree(tiny, tmp_path / "b")).digest == loaded.digest
     again = bundle.save(tmp_path / "c", loaded, metrics=loaded.manifest["metrics"])
     assert bundle.load(again).digest == loaded.digest
