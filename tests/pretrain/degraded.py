@@ -37,9 +37,11 @@ def half_swapped(grids: Sequence[Tensor]) -> list[Tensor]:
 def distances(made: Bundle, net: FeatureNet, most: int = 2000) -> dict[str, float]:
     """Fréchet distances, in a net's features, of degraded real canvases to others that are real.
 
-    All of them start from the same training canvases. ``real`` is those as they are; ``mode`` is
-    the half of them that is alike by the first principal axis of the features, and ``any half`` as
-    many, chosen blindly.
+    All of them start from the same training canvases. ``real`` is those as they are; ``noise`` has
+    the largest share of random codes; ``mode`` is the half of them that is alike by the first
+    principal axis of the features, and ``any half`` as many, chosen blindly. ``0.02 noise`` and so
+    on are distances to the same canvases without the noise, which do not depend on how two samples
+    of real canvases happen to differ.
     """
     real, grids = (
         [grid[:most] for grid in made.layout.as_grids(made.split(name))]
@@ -56,16 +58,19 @@ def distances(made: Bundle, net: FeatureNet, most: int = 2000) -> dict[str, floa
         return torch.cat(found)
 
     expected, plain = features(real), features(grids)
+    noise = [features(noisy(grids, share, made.layout.num_codes)) for share in NOISE]
     along = torch.linalg.svd(plain - plain.mean(0), full_matrices=False).Vh[0]
     order = (plain @ along).argsort()
     half = len(order) // 2
     compared = {
         "real": plain,
+        "noise": noise[-1],
         "blur": features(grids, blur=made.image_size / 32),
         "half-swapped": features(half_swapped(grids)),
         "mode": plain[order[:half]],
         "any half": plain[:half],
     }
-    for share in NOISE:
-        compared[f"{share} noise"] = features(noisy(grids, share, made.layout.num_codes))
-    return {name: frechet_distance(expected, some) for name, some in compared.items()}
+    found = {name: frechet_distance(expected, some) for name, some in compared.items()}
+    for share, some in zip(NOISE, noise, strict=True):
+        found[f"{share} noise"] = frechet_distance(plain, some)
+    return found

@@ -17,14 +17,10 @@ STILL = SelfSupervision(shift=0, scale=0, contrast=0, brightness=0, colour=0)
 
 
 def assert_in_order(found):
-    """More noise is further from real, and all else that was done to real canvases is worse.
-
-    Two codes in a hundred matter less than which canvases were drawn: they are compared with more
-    noise, not with none.
-    """
+    """More noise is further away, and whatever is done to real canvases makes them worse."""
     noise = [found[f"{share} noise"] for share in NOISE]
-    assert noise == sorted(noise) and len(set(noise)) == len(NOISE), found
-    assert min(noise[-1], found["blur"], found["half-swapped"]) > found["real"], found
+    assert 0 < noise[0] < noise[1] < noise[2], found
+    assert min(found["noise"], found["blur"], found["half-swapped"]) > found["real"], found
     assert found["mode"] > found["any half"], found
 
 
