@@ -240,7 +240,8 @@ def test_a_run_of_a_version_without_some_stages_goes_on_with_what_is_asked_for_n
 
 
 def test_a_run_leaves_config_figures_and_pictures(tmp_path):
-    run.pretrain(short("oracle-two-level"), tmp_path / "bundle", work=tmp_path / "run")
+    recipe = short("oracle-two-level", count=200)  # nine of them are for validation
+    run.pretrain(recipe, tmp_path / "bundle", work=tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["recipe"]["name"] == "oracle-two-level" and "torch" in config["versions"]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
