@@ -2,15 +2,17 @@
 
 Importing this package registers every environment id with Gymnasium and loads nothing else:
 ``gymnasium.make("RALFaces32-v0")`` and ``gymnasium.make_vec("RALFaces32-v0", num_envs=16)``.
+Processes that are forked from then on compute with one of PyTorch's threads: :mod:`ral_env.forks`.
 """
 
 from gymnasium.envs.registration import register
 
-from ral_env import migrations
+from ral_env import forks, migrations
 from ral_env.tasks import TASKS
 
 __version__ = "0.1.0"
 
+forks.install()
 migrations.install()
 
 
