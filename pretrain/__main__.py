@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     if Processes(arguments["device"]).rank == 0:
         size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
-        print(f"wrote {path} ({size:.2f} MB); use it with gym.make(ID, bundle={str(path)!r})")
+        there = str(path.absolute())  # a bare word would be a name
+        print(f"wrote {path} ({size:.2f} MB); use it with gym.make(ID, bundle={there!r})")
 
 
 def _parser() -> Any:

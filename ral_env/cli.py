@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"no subcommand {name!r}; {hint} See `ral --help`.", 2)
     module, _, function = COMMANDS[name][0].partition(":")
     try:
-        return getattr(import_module(module), function)(arguments) or 0
+        return getattr(import_module(module), function)(list(map(_expanded, arguments))) or 0
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
@@ -77,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("RAL_DEBUG") == "1" or not bad_input:
             raise
         return _fail(str(error))
+
+
+def _expanded(word: str) -> str:
+    """An argument with its ``~``: shells leave it in ``--out=~/x``, and where it is quoted."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + equals + (os.path.expanduser(value) if value[:2] in ("~", "~/") else value)
 
 
 def _help() -> str:
@@ -124,7 +130,7 @@ def envs(argv: Sequence[str]) -> None:
     if any("(stand-in)" in row[5] for row in rows):
         print(
             "\nA stand-in has the id's shape, not its images. The real bundle is made by\n"
-            f"  ral pretrain --recipe NAME --data FOLDER --out {bundle.home() / 'NAME'}\n"
+            f"  ral pretrain --recipe NAME --data FOLDER --out {bundle.place('NAME')}\n"
             f"where NAME is {', '.join(t.bundle for t in TASKS.values() if t.stand_in)}."
         )
 
@@ -136,7 +142,7 @@ def _bundle_columns(task: Task) -> tuple[str, str]:
     name, stands_in = bundle.choose(task)
     shown = f"{name} (stand-in)" if stands_in else name
     try:
-        return shown, bundle.load(name, verify=False).dataset
+        return shown, bundle.load_named(name, verify=False).dataset
     except bundle.BundleError as error:
         return shown, f"unreadable: {error}"
     except ValueError:

@@ -7,19 +7,35 @@ import warnings
 
 from ral_env import StandInWarning
 from ral_env.bundle.parts import Bundle
-from ral_env.bundle.store import SHIPPED, home, load
+from ral_env.bundle.places import home, named
+from ral_env.bundle.store import load
 from ral_env.tasks import Task
 
 
 def choose(task: Task) -> tuple[str, bool]:
     """Name of the bundle that an id runs on unless told otherwise, and whether it stands in."""
-    there = any((root / task.bundle / "manifest.json").is_file() for root in (SHIPPED, home()))
+    there = named(task.bundle) is not None
     return (task.bundle, False) if there or not task.stand_in else (task.stand_in, True)
+
+
+def place(name: str) -> str:
+    """Where the user's bundle of that name belongs, as a command may say it."""
+    root = home()
+    return f"$RAL_ENV_HOME/bundles/{name}" if root is None else str(root / name)
+
+
+def load_named(name: str, verify: bool = True) -> Bundle:
+    """The bundle of that name, whatever folder of that name there is.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return load(named(name) or name, verify)
 
 
 def make_command(task: Task) -> str:
     """The command that makes the bundle that an id is named after."""
-    return f"ral pretrain --recipe {task.bundle} --data FOLDER --out {home() / task.bundle}"
+    return f"ral pretrain --recipe {task.bundle} --data FOLDER --out {place(task.bundle)}"
 
 
 def for_task(
@@ -60,14 +76,14 @@ def _default(task: Task, required: bool) -> Bundle:
     """The bundle that an id is named after, or its stand-in with a warning."""
     name, stands_in = choose(task)
     if not stands_in:
-        return load(name)
+        return load_named(name)
     missing = (
         f"{task.id}: no bundle {task.bundle!r} was found, which is trained on {task.images}. "
         f"Make it with `{make_command(task)}`"
     )
     if required:
         raise ValueError(f"{missing}, or leave bundle_required out to run on a stand-in.")
-    bundle = load(name)
+    bundle = load_named(name)
     warnings.warn(
         f"{missing}. Until then it runs on the stand-in {name!r}: {bundle.dataset}.",
         StandInWarning,

@@ -1,9 +1,8 @@
-"""Where bundles are kept: found by name, loaded, saved whole or not at all."""
+"""Bundles are loaded, and saved whole or not at all."""
 
 from __future__ import annotations
 
 import copyreg
-import difflib
 import os
 import shutil
 import uuid
@@ -14,62 +13,27 @@ from typing import Any
 from ral_env.bundle.folder import read, write
 from ral_env.bundle.manifest import BundleError
 from ral_env.bundle.parts import Bundle, from_nets
+from ral_env.bundle.places import absolute, find
 from ral_env.bundle.verify import obstacle, verify_bundle, wrong_codes
 
 # What reading a manifest that is not as it should be may raise.
 UNREADABLE = (
     OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
 )  # fmt: skip
-SHIPPED = Path(__file__).parents[1] / "bundles"
-
-
-def home() -> Path:
-    """The folder of the user's own bundles: ``$RAL_ENV_HOME/bundles``."""
-    root = os.environ.get("RAL_ENV_HOME") or Path.home() / ".cache" / "ral_env"
-    return Path(root).expanduser() / "bundles"
-
-
-def names() -> list[str]:
-    """Names of the bundles found: those shipped with the package, and the user's."""
-    return sorted({file.parent.name for root in (SHIPPED, home()) for file in _manifests(root)})
-
-
-def _manifests(root: Path) -> list[Path]:
-    # A leading dot marks a bundle that is being written.
-    return [file for file in root.glob("*/manifest.json") if not file.parent.name.startswith(".")]
-
-
-def find(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a bundle: a shipped name, else the user's, else a path.
-
-    Raises:
-        ValueError: if there is none; names near matches and the places searched.
-    """
-    text = os.fspath(name_or_path)
-    places = [SHIPPED / text, home() / text, Path(text).expanduser()]
-    for place in places:
-        if (place / "manifest.json").is_file():
-            return place
-    near = difflib.get_close_matches(text, names())
-    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {names()}."
-    searched = ", ".join(map(str, places))
-    raise ValueError(
-        f"no bundle {text!r} (no manifest.json in {searched}). {hint} "
-        "`ral pretrain` makes a bundle; reinstalling ral-env brings the shipped ones back."
-    )
 
 
 def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
     """Open a bundle, by name or by path. Its nets are built when they are first asked for.
 
     Args:
-        name_or_path: looked up among the shipped bundles, then in :func:`home`, then as a path.
+        name_or_path: a bare word is a name, of a shipped bundle or of one in
+            :func:`ral_env.bundle.home`; a ``Path``, and what has a separator in it, is a path.
         verify: check every hash, weight shape and code. Without, only that the files exist.
 
     Raises:
         BundleError: names the file that is missing, cut, altered or of another format. A manifest
             of format 4 is checked in any case, by its checksum.
-        ValueError: no such bundle.
+        ValueError: no such bundle, or a word that is a name and a folder.
     """
     folder = find(name_or_path)
     try:
@@ -106,14 +70,14 @@ def save(
         parts: instead of ``bundle``, the arguments of :func:`ral_env.bundle.from_nets`.
 
     Returns:
-        The folder.
+        The absolute folder.
 
     Raises:
         ValueError: if the parts do not fit each other, a split other than ``"tuning"`` is missing
             or two of them share rows, a net is not of this package's kinds (see :func:`storable`),
             or ``path`` exists and is no bundle.
     """
-    path = Path(path).expanduser()
+    path = absolute(path)
     if path.exists() and not (path / "manifest.json").is_file():
         raise ValueError(f"{path} exists and is not a bundle: choose another path or remove it")
     if bundle is None:

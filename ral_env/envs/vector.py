@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor, nn
 
 from ral_env import starts
-from ral_env.bundle import Bundle, for_task, load
+from ral_env.bundle import Bundle, for_task, load, load_named
 from ral_env.envs import infos
 from ral_env.envs.episodes import Episodes
 from ral_env.envs.frames import OVERLAYS, FramePainter
@@ -286,5 +286,6 @@ def _bundle(
     """The bundle of these arguments of an environment."""
     if task is not None:
         return for_task(TASKS[choose("task", task, tuple(TASKS))], bundle, required)
-    bundle = "faces32" if bundle is None else bundle
+    if bundle is None:
+        return load_named("faces32")
     return bundle if isinstance(bundle, Bundle) else load(bundle)

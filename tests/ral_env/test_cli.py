@@ -57,6 +57,16 @@ def test_a_subcommand_gets_what_follows_it_and_gives_the_exit_status(monkeypatch
     assert cli.main(["planted"]) == 0
 
 
+def test_a_tilde_is_the_home_folder_in_every_argument(monkeypatch):
+    """Shells expand it only where a word begins with it and is not quoted."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    got: list[list[str]] = []
+    plant(monkeypatch, lambda argv: got.append(argv))
+    cli.main(["planted", "--out=~/x", "--data", "~/y", "~", "--set=name=~/z", "a~/b", "~other/x"])
+    full = ["--out=/home/someone/x", "--data", "/home/someone/y", "/home/someone"]
+    assert got == [[*full, "--set=name=~/z", "a~/b", "~other/x"]]
+
+
 def test_without_arguments_the_process_s_own_are_used(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["ral", "--version"])
     assert cli.main() == 0
