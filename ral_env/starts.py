@@ -12,7 +12,8 @@ import numpy as np
 
 from ral_env.layout import CodeLayout
 
-START_MODES = ("full", "continue", "scratch", "partial")
+STARTS = ("full", "continue", "scratch")  # of an episode; its last info holds the number of its own
+START_MODES = (*STARTS, "partial")  # what can be asked for: "partial" is drawn
 
 
 def min_rows(stride: int, cell: int) -> int:

@@ -189,3 +189,25 @@ def test_the_rllib_script_trains_with_several_runners(tmp_path):
     rows = [line.split() for line in done.stdout.splitlines() if line.split()[0].isdigit()]
     assert [row[:2] for row in rows] == [["1", "8"], ["2", "16"]]
     assert (tmp_path / "checkpoint" / "rllib_checkpoint.json").exists()
+
+
+@pytest.mark.skipif(not find_spec("tianshou"), reason="pip install tianshou")
+def test_tianshous_ppo_trains_on_episodes_of_all_starts(tmp_path):
+    code = script("Tianshou")
+    assert "raise_on_nan_in_buffer=True" in code
+    report = """
+import json
+info = collector.buffer.info
+print(json.dumps({
+    "lengths": episodes.lens.tolist(),
+    "returns": episodes.returns.tolist(),
+    "updates": int(result.update_step),
+    "starts": sorted(set(info.start[collector.buffer.terminated].tolist())),
+    "finite": bool(np.isfinite(info.score_map).all()),
+}))
+"""
+    end = run(tmp_path, code + report)
+    assert len(end["lengths"]) == 8 and all(8 <= length <= 64 for length in end["lengths"])
+    assert all(0 < abs(value) <= 64 for value in end["returns"])
+    assert end["updates"] > 0
+    assert end["starts"] == [1, 2] and end["finite"]  # "continue" and "scratch"

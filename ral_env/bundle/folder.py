@@ -240,10 +240,19 @@ def _tuples(value: Any) -> Any:
 
 
 def _read_net(file: Path, stem: str, values: Mapping[str, Any]) -> nn.Module:
+    """A net on the CPU, in 32 bits, whatever are the defaults of the process."""
     try:
-        net = build(stem, values)
-        net.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        with torch.device("meta"):  # without weights: those of the file take their place
+            net = build(stem, values)
+        weights = {
+            # Copies: what is read is a view of the file, which may change.
+            name: value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+            for name, value in load_file(file).items()
+        }
+        net.load_state_dict(weights, assign=True)
+    except OSError as error:
+        raise BundleError(file, f"cannot be read ({error})") from error
+    except (SafetensorError, RuntimeError) as error:
         raise BundleError(file, f"does not fit its config ({error})") from error
     return net.eval()
 

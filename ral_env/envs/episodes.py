@@ -165,7 +165,7 @@ class Episodes:
                     "final_canvas": canvas[n].copy(),
                     "step_rewards": step_rewards,
                     "score_map": paid[n, 0].cpu().numpy(),
-                    "start": self.mode[i],
+                    "start": starts.STARTS.index(self.mode[i]),
                     "rows": int(self.rows[i]),
                 }
                 if nll is not None:

@@ -58,9 +58,10 @@ class FramePainter:
             which = heights == rows
             codes = torch.from_numpy(canvas[which].astype(np.int64)).to(self.scorer.device)
             grids = self.layout.unflatten(codes, int(rows))
-            images = picture.paint(
-                self.scorer.codec, grids, self.layout.num_codes, self._mean_child_vectors
-            )
+            with self.scorer.apart():
+                images = picture.paint(
+                    self.scorer.codec, grids, self.layout.num_codes, self._mean_child_vectors
+                )
             frames[which, : images.shape[1] * scale] = images.repeat(scale, 1).repeat(scale, 2)
         row_side = size * scale // self.layout.rows  # pixels to a row of the coarsest grid
         for i, frame in enumerate(frames):

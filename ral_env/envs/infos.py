@@ -24,7 +24,7 @@ def of_batch(
     mask = np.zeros(num_envs, bool)
     mask[which] = True
     for key, first in infos[0].items():
-        if len({np.shape(info[key]) for info in infos}) > 1 or isinstance(first, str):
+        if len({np.shape(info[key]) for info in infos}) > 1:
             values = np.full(num_envs, None, object)
         else:
             values = np.zeros((num_envs, *np.shape(first)), np.asarray(first).dtype)
@@ -56,7 +56,7 @@ def before_reset(which: np.ndarray, canvas: np.ndarray, info: Mapping[str, Any])
 
 
 def of_first(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The info of the first canvas in a vector info; numbers and words as Python's types."""
+    """The info of the first canvas in a vector info; numbers as Python's types."""
     found = {key: values[0] for key, values in batch.items() if not key.startswith("_")}
     return {
         key: value.item() if isinstance(value, np.generic) else value
@@ -67,12 +67,15 @@ def of_first(batch: Mapping[str, Any]) -> dict[str, Any]:
 def padded(info: Mapping[str, Any], length: int) -> dict[str, Any]:
     """A final info whose arrays have the shapes of an episode that writes the whole canvas.
 
-    ``step_rewards`` is filled with 0 up to ``length``, ``score_map`` with NaN up to a square.
+    ``step_rewards`` is filled with 0 up to ``length``, and ``score_map`` with rows of 0 up to a
+    square; ``steps`` and ``score_rows`` say how long they were.
     """
-    steps, score_map = info["step_rewards"], info["score_map"]
+    rewards, score_map = info["step_rewards"], info["score_map"]
     missing = score_map.shape[1] - score_map.shape[0]  # a whole image's map is square
     return {
         **info,
-        "step_rewards": np.pad(steps, (0, length - len(steps))),
-        "score_map": np.pad(score_map, ((0, missing), (0, 0)), constant_values=np.float32(np.nan)),
+        "step_rewards": np.pad(rewards, (0, length - len(rewards))),
+        "score_map": np.pad(score_map, ((0, missing), (0, 0))),
+        "steps": len(rewards),
+        "score_rows": len(score_map),
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
@@ -32,6 +33,29 @@ def autoreset(mode: str | AutoresetMode) -> AutoresetMode:
         return mode
     names = [known.name.lower() for known in AutoresetMode]
     return AutoresetMode[choose("autoreset_mode", mode, names).upper()]
+
+
+def torch_device(device: str | torch.device) -> torch.device:
+    """The device of that name, once it has computed something."""
+    try:
+        found = torch.device(device)
+        torch.ones(1, device=found).item()
+    except (RuntimeError, AssertionError, TypeError) as error:  # as PyTorch lacks it, or has none
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device={device!r} cannot be used ({reason}), expected 'cpu', or what PyTorch has "
+            "here, such as 'cuda' or 'cuda:1'"
+        ) from error
+    return found
+
+
+def no_time_limit(max_episode_steps: int | None) -> None:
+    """Refuse a time limit for a batch: its episodes end when their canvases are written."""
+    if max_episode_steps is not None:
+        raise ValueError(
+            f"max_episode_steps={max_episode_steps}, expected None: episodes of this vector "
+            'environment end when no cell is EMPTY. vectorization_mode="sync" takes a limit'
+        )
 
 
 def integers(what: str, value: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -111,16 +112,23 @@ class Scorer:
         """Rows (and columns) of the whole canvas as the discriminator sees it: pixels or codes."""
         return self.image_size if input == "image" else self.layout.levels[-1][0]
 
-    @torch.no_grad()
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Compute apart from the caller: no gradients, no autocast, new tensors on our device."""
+        no_autocast = torch.autocast(self.device.type, enabled=False)
+        with torch.no_grad(), no_autocast, self.device:
+            yield
+
     def images(self, codes: Any) -> Pictures:
         """Decoded images, uint8 (B, 3, H, W)."""
-        return picture.to_bytes(self.codec.decode(self._grids(codes)))
+        with self.apart():
+            return picture.to_bytes(self.codec.decode(self._grids(codes)))
 
-    @torch.no_grad()
     def score_map(self, codes: Any) -> ScoreMap:
-        """The discriminator's score maps (B, 1, h', w'), not normalised; real is high."""
-        inputs = represent(self.codec, self._grids(codes), self.discriminator_input)
-        return self.discriminator(inputs)
+        """The discriminator's score maps, float32 (B, 1, h', w'), not normalised; real is high."""
+        with self.apart():
+            inputs = represent(self.codec, self._grids(codes), self.discriminator_input)
+            return self.discriminator(inputs).float()
 
     def score(self, codes: Any) -> ScoreMap:
         """Normalised score maps (B, 1, h', w') in [-1, 1], real is high.
@@ -159,7 +167,7 @@ class Scorer:
                 f"score_map: got {got}, expected a tensor of floats {shape}: what the "
                 "discriminator says of these canvases, not normalised"
             )
-        return score_map.detach().to(self.device)
+        return score_map.detach().to(self.device, torch.float32)
 
     def cell_scores(self, score_map: ScoreMap, rows: int) -> CellScores:
         """The score at each cell of the first ``rows`` rows, (B, 1, h', w') -> (B, cells)."""
@@ -168,7 +176,8 @@ class Scorer:
     def nll_oracle(self, codes: Any) -> Nats:
         """Negative log-likelihood of all codes under the oracles, in nats: float32 (B,)."""
         assert self.has_oracles
-        return -joint.total_log_prob(self._oracles, self._grids(codes)).cpu().numpy()
+        with self.apart():
+            return -joint.total_log_prob(self._oracles, self._grids(codes)).cpu().numpy()
 
     def _grids(self, codes: Any) -> Grids:
         """Flat codes to int64 tensors (B, h, w), one a level, cropped to the canvases' height."""

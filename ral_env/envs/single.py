@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from torch import Tensor, nn
 
 from ral_env.bundle import Bundle
 from ral_env.envs import infos
 from ral_env.envs.frames import Window
+from ral_env.envs.options import integers
+from ral_env.envs.scored import Scored
+from ral_env.envs.specs import StorableSpec
 from ral_env.envs.vector import LatentCanvasVectorEnv
 from ral_env.layout import CodeLayout
 
 
-class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
+class LatentCanvasEnv(StorableSpec, Scored, gym.Env[np.ndarray, Any]):  # type: ignore[override]
     """Write an image, code by code; a discriminator scores it.
 
     ## Description
@@ -59,12 +60,15 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     ## Episode end
     ``terminated`` when no cell is EMPTY; never ``truncated``. The last ``info`` holds
     ``final_canvas`` int16 (length,), ``step_rewards`` float32 (steps,), ``score_map`` float32
-    (h', w') normalised, ``start``, ``rows``, and where the bundle has an oracle ``nll_oracle``: the
-    negative log-likelihood in nats of all cells that the episode has.
+    (h', w') normalised, ``start``, an index of ``ral_env.starts.STARTS``, ``rows``, and where the
+    bundle has an oracle ``nll_oracle``: the negative log-likelihood in nats of all cells that the
+    episode has. All of these are finite numbers.
 
     ## Arguments
-    - ``bundle`` (None): name or path of a bundle, or a loaded one. None takes the bundle that the
-      id names; if it is not found, a stand-in of the same shape (procedural faces), with a warning.
+    - ``bundle`` (None): name or path of a bundle, or a loaded one. A bare word is a name; a
+      ``Path``, and what has a separator in it, such as "./mine", is a path. None takes the bundle
+      that the id names; if it is not found, a stand-in of the same shape (procedural faces), with a
+      warning.
       ``env.unwrapped.bundle.dataset`` says what it was trained on.
     - ``task`` (set by the id): the images and grids that a bundle must have.
     - ``bundle_required`` (False): whether to refuse a stand-in.
@@ -74,11 +78,13 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``viewer``).
     - ``overlay`` (None): what tints the frames: "scores" (of the finished rows; green is real, red
       is fake), "real" (the rows that were given are blue), or "both".
-    - ``pad_info`` (False): whether to fill ``step_rewards`` with 0 up to ``length``, and
-      ``score_map`` with NaN up to the size of a whole image's. Gymnasium's Sync- and AsyncVectorEnv
-      hold infos of one shape only and need this where episodes differ in length; the native vector
-      environment does not.
-    - ``device`` ("cpu"): device that the networks run on.
+    - ``pad_info`` (False): whether to fill ``step_rewards`` with 0 up to ``length`` and
+      ``score_map`` with 0 up to the size of a whole image's. The info then has their lengths
+      before that, ``steps`` and ``score_rows``. Gymnasium's Sync- and AsyncVectorEnv hold infos of
+      one shape only and need this where episodes differ in length; the native vector environment
+      does not.
+    - ``device`` ("cpu"): device that the networks run on. They compute in float32, whatever
+      ``torch.autocast`` or default device the caller has set for its own computations.
 
     All raise a ValueError that says what was expected, as do wrong actions and options.
     """
@@ -90,7 +96,6 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
         bundle: str | os.PathLike[str] | Bundle | None = None,
         *,
         render_mode: str | None = None,
-        pad_info: bool = False,
         **arguments: Any,
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -106,7 +111,7 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
             **arguments,
         )
         self.render_mode = render_mode
-        self.pad_info = pad_info
+        self.scorer = self._batch.scorer
         human = render_mode == "human"
         self._window = (
             Window(str(self.bundle.dataset), self.metadata["render_fps"]) if human else None
@@ -123,21 +128,6 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
     def layout(self) -> CodeLayout:
         """How the codes of all levels lie in an observation."""
         return self._batch.layout
-
-    @property
-    def min_rows(self) -> int:
-        """Fewest rows of a scratch start: what the discriminator can score."""
-        return self._batch.min_rows
-
-    def set_discriminator(
-        self, net: nn.Module, reward_scale: float, input: str | None = None
-    ) -> None:
-        """See :meth:`LatentCanvasVectorEnv.set_discriminator`."""
-        self._batch.set_discriminator(net, reward_scale, input)
-
-    def load_discriminator(self, state_dict: Mapping[str, Tensor], reward_scale: float) -> None:
-        """See :meth:`LatentCanvasVectorEnv.load_discriminator`."""
-        self._batch.load_discriminator(state_dict, reward_scale)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -164,13 +154,9 @@ class LatentCanvasEnv(gym.Env[np.ndarray, Any]):
             The observation int16 (length,), the reward, terminated, False (never truncated), and
             the info: empty before the end.
         """
-        action = np.asarray(action)
-        if action.ndim:
-            raise ValueError(f"action: got shape {action.shape}, expected a single integer")
+        action = integers("action", action, ())
         observations, rewards, terminated, _, batch_info = self._batch.step(action[None])
         info = infos.of_first(batch_info)
-        if info and self.pad_info:
-            info = infos.padded(info, self.layout.length)
         self._show()
         return observations[0], float(rewards[0]), bool(terminated[0]), False, info
 

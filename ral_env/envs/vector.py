@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +12,6 @@ import torch
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from torch import Tensor, nn
 
 from ral_env import starts
 from ral_env.bundle import Bundle, for_task, load, load_named
@@ -25,17 +24,21 @@ from ral_env.envs.options import (
     choose,
     finished_canvas,
     integers,
+    no_time_limit,
     reset_options,
     seeds,
+    torch_device,
 )
+from ral_env.envs.scored import Scored
 from ral_env.envs.scorer import Scorer
-from ral_env.envs.shapes import Canvas, Frame, Pictures, Rewards, StepResult
+from ral_env.envs.shapes import Canvas, Frame, Rewards, StepResult
+from ral_env.envs.specs import StorableSpec
 from ral_env.nets.shapes import ScoreMap
 from ral_env.reward import REWARD_SOURCES, REWARDS
 from ral_env.tasks import TASKS
 
 
-class LatentCanvasVectorEnv(VectorEnv):
+class LatentCanvasVectorEnv(StorableSpec, Scored, VectorEnv):  # type: ignore[override]
     """A batch of canvases that are written code by code.
 
     :class:`ral_env.envs.single.LatentCanvasEnv` says what observations, actions, rewards and starts
@@ -60,6 +63,8 @@ class LatentCanvasVectorEnv(VectorEnv):
         task: the environment id whose images and grids the bundle must have; None asks for none.
         autoreset_mode: "next_step", "same_step" or "disabled", or Gymnasium's ``AutoresetMode``.
         render_mode: None or "rgb_array".
+        max_episode_steps: must be None: what ``gym.make_vec`` passes on. A time limit is a wrapper
+            of single environments, which ``vectorization_mode="sync"`` or ``"async"`` has.
 
     Raises:
         ValueError: if an argument is unknown, or the bundle is missing or broken.
@@ -84,11 +89,14 @@ class LatentCanvasVectorEnv(VectorEnv):
         autoreset_mode: str | AutoresetMode = "next_step",
         render_mode: str | None = None,
         overlay: str | None = None,
+        pad_info: bool = False,
         device: str | torch.device = "cpu",
+        max_episode_steps: int | None = None,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}, expected 1 or more")
-        self.num_envs = num_envs
+        no_time_limit(max_episode_steps)
+        self.num_envs, self.pad_info = num_envs, pad_info
         self.autoreset_mode = autoreset(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.reward = choose("reward", reward, REWARDS)
@@ -98,7 +106,7 @@ class LatentCanvasVectorEnv(VectorEnv):
         self.overlay = choose("overlay", overlay, OVERLAYS)
         self.bundle = _bundle(task, bundle, bundle_required)
         self.layout = self.bundle.layout
-        self.device = torch.device(device)
+        self.device = torch_device(device)
         self.scorer = Scorer(self.bundle, self.device)
         real = self.bundle.split("train")
         self.episodes = Episodes(num_envs, self.scorer, real, reward, reward_source)
@@ -116,49 +124,6 @@ class LatentCanvasVectorEnv(VectorEnv):
     def rngs(self) -> list[np.random.Generator]:
         """The sub-environments' generators. Replace or set the state of one to go on elsewhere."""
         return self.episodes.rngs
-
-    # --- what the networks say; see Scorer ---
-
-    @property
-    def discriminator(self) -> nn.Module:
-        """The net that scores: a copy, which training the bundle's does not change."""
-        return self.scorer.discriminator
-
-    @property
-    def discriminator_input(self) -> str:
-        """What it sees: "image" or "codes" (codebook vectors on the finest grid)."""
-        return self.scorer.discriminator_input
-
-    @property
-    def reward_scale(self) -> float:
-        """Scores are divided by it, then clamped to [-1, 1]."""
-        return self.scorer.reward_scale
-
-    @property
-    def min_rows(self) -> int:
-        """Fewest rows of a scratch start: what the discriminator can score."""
-        return self.scorer.min_rows
-
-    def set_discriminator(
-        self, net: nn.Module, reward_scale: float, input: str | None = None
-    ) -> None:
-        """See :meth:`Scorer.set_discriminator`; ``input`` None keeps what it sees."""
-        input = self.discriminator_input if input is None else input
-        self.scorer.set_discriminator(net, reward_scale, input)
-
-    def load_discriminator(self, state_dict: Mapping[str, Tensor], reward_scale: float) -> None:
-        """See :meth:`Scorer.load_discriminator`."""
-        self.scorer.load_discriminator(state_dict, reward_scale)
-
-    def score(self, codes: Any) -> ScoreMap:
-        """Normalised score maps (B, 1, h', w') of finished canvases; see :meth:`Scorer.score`."""
-        return self.scorer.score(codes)
-
-    def images(self, codes: Any) -> Pictures:
-        """Images uint8 (B, 3, H, W) of finished canvases; see :meth:`Scorer.images`."""
-        return self.scorer.images(codes)
-
-    # --- episodes ---
 
     def reset(
         self,
@@ -262,6 +227,8 @@ class LatentCanvasVectorEnv(VectorEnv):
                 earned = end["step_rewards"]
                 last = earned[-1:] if self.reward == "rowwise" else earned
                 rewards[i] = last.sum(dtype=np.float64)
+            if self.pad_info:
+                ends = [infos.padded(end, self.layout.length) for end in ends]
             info = infos.of_batch(finished, ends, self.num_envs)
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 info = infos.before_reset(finished, episodes.canvas, info)

@@ -8,14 +8,17 @@ import gymnasium as gym
 import numpy as np
 
 
-class GridObservation(gym.ObservationWrapper[dict[str, np.ndarray], Any, np.ndarray]):
+class GridObservation(
+    gym.ObservationWrapper[dict[str, np.ndarray], Any, np.ndarray], gym.utils.RecordConstructorArgs
+):
     """The canvas as grids: a ``Dict`` with ``level_0`` (the coarsest), ``level_1``, ...
 
     Each is int16 (h, w); ``num_codes`` is EMPTY and ``num_codes + 1`` OUTSIDE, as in the flat one.
     """
 
     def __init__(self, env: gym.Env):
-        super().__init__(env)
+        gym.utils.RecordConstructorArgs.__init__(self)  # its spec makes it again
+        gym.ObservationWrapper.__init__(self, env)
         self._layout = env.get_wrapper_attr("layout")
         spaces: dict[str, Any] = {
             f"level_{level}": gym.spaces.Box(0, self._layout.outside, grid, np.int16)

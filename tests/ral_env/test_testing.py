@@ -215,6 +215,21 @@ SINGLE = {
         "infos come at the end",
         "no 'final_canvas'",
     ),
+    "a word in an info": (
+        ending(lambda info: {**info, "how": "well"}),
+        "infos hold finite numbers",
+        r"info\['how'\] of step 19 is 'well'",
+    ),
+    "NaN in an info": (
+        ending(lambda info: {**info, "score": np.float32("nan")}),
+        "infos hold finite numbers",
+        "score.* no finite number",
+    ),
+    "a word for the start": (
+        ending(lambda info: {**info, "start": "full"}),
+        "infos come at the end",
+        "start is 'full'",
+    ),
     "step rewards of float64": (
         ending(lambda info: {**info, "step_rewards": info["step_rewards"].astype(float)}),
         "infos come at the end",

@@ -14,6 +14,7 @@ from agents.sb3 import LatentCanvasVecEnv, make_vec_env
 from ral_env import bundle
 from ral_env.bundle.custom import assemble
 from ral_env.envs.vector import LatentCanvasVectorEnv
+from ral_env.starts import STARTS
 
 
 def adapted(path, count: int = 3, **changes: Any) -> LatentCanvasVecEnv:
@@ -75,7 +76,7 @@ def test_every_episode_starts_with_the_rows_asked_for(tiny_two, start):
             assert ((observations == 16).sum(1) == 160).all()
         observations, _, dones, infos = envs.step(np.zeros(2, int))
         assert dones.all() == dones.any() == (step % 160 == 159)
-        modes |= {info["start"] for info in infos if info}
+        modes |= {STARTS[info["start"]] for info in infos if info}
     assert modes == ({"continue", "scratch"} if start == "partial" else {start})
     envs.set_options({"start": "continue", "rows": 7})
     assert (envs.reset() == 16).sum() == 2 * 40, "options replace them for one reset"

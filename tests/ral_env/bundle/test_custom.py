@@ -29,6 +29,7 @@ from ral_env.bundle.custom import Codec, Prior, UncachedPrior, assemble
 from ral_env.complete import complete
 from ral_env.film import frames
 from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig, VQVAEConfig, joint
+from ral_env.starts import STARTS
 
 PAGE = Path(__file__).parents[3] / "docs" / "your-own-model.md"
 CODES = 11
@@ -141,7 +142,7 @@ def test_episodes_are_played_and_rendered(levels, reward):
             observation, _, terminated, _, info = env.step(env.action_space.sample())
         frame = env.render()
         assert frame.shape == (256, 256, 3)
-        rows = info["rows"] if info["start"] == "scratch" else 4
+        rows = info["rows"] if STARTS[info["start"]] == "scratch" else 4
         assert info["score_map"].shape == (rows, 4) and np.isfinite(info["nll_oracle"])
         grids = env.layout.unflatten(torch.from_numpy(observation[None]).long(), rows)
         with torch.no_grad():

@@ -17,7 +17,7 @@ from gymnasium.utils.env_checker import check_env
 from test_contracts import assert_alike
 from test_episode import STARTS, fill
 
-from ral_env import bundle
+from ral_env import bundle, starts
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.envs.vector import LatentCanvasVectorEnv
 from ral_env.tasks import TASKS
@@ -197,7 +197,7 @@ def test_the_final_info_says_what_is_promised(name, make):
     oracle = env.unwrapped.bundle.oracles
     assert bool(oracle) == ("Oracle" in name or name == ANY)
     assert set(info) == KEYS | ({"nll_oracle"} if oracle else set())
-    assert (info["start"], info["rows"]) == tuple(short(env).values())
+    assert (starts.STARTS[info["start"]], info["rows"]) == tuple(short(env).values())
     assert info["final_canvas"].dtype == np.int16 and np.array_equal(info["final_canvas"], obs)
     assert info["step_rewards"].dtype == info["score_map"].dtype == np.float32
     assert info["step_rewards"].shape == (len(before) + 1,) and info["score_map"].ndim == 2

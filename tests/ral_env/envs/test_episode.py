@@ -220,7 +220,7 @@ def test_reset_mask_lets_canvases_run_out_of_step(tiny):
         env.step(np.array([0, 0]))
     env.reset(options={"start": "full", "reset_mask": ~mask})
     *_, info = env.complete(fill(env, env.reset(options={"start": "full", "reset_mask": ~mask})[0]))
-    assert info["start"].tolist() == ["full", "continue"]
+    assert info["start"].tolist() == [starts.STARTS.index(start) for start in ("full", "continue")]
     assert info["step_rewards"].dtype == object  # episodes of different lengths
     assert [len(steps) for steps in info["step_rewards"]] == [64, 32]
 
