@@ -4,7 +4,7 @@
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: test test-portable demo lint format wheel clean
+.PHONY: test test-portable fuzz demo lint format wheel clean
 
 test: lint
 	$(PYTEST) --cov
@@ -13,6 +13,10 @@ test: lint
 test-portable: test
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST)
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST)
+
+# Bundles that were altered in 10,000 ways: each loads, or is refused in a sentence.
+fuzz: .venv/installed
+	MUTANTS=10000 $(PYTEST) --timeout 36000 tests/ral_env/bundle/test_untrusted.py
 
 demo: .venv/installed
 	$(BIN)/ral demo $(ARGS)

@@ -1,9 +1,10 @@
 """Bundles: everything that an environment is made of, in a folder or in memory."""
 
+from ral_env.bundle.limits import SPLITS
 from ral_env.bundle.manifest import BundleError
 from ral_env.bundle.of_task import choose, for_task, load_named, make_command, place
 from ral_env.bundle.packing import RealCodes, codes_dtype
-from ral_env.bundle.parts import SPLITS, TUNING, Bundle, StoredFeatures, from_nets
+from ral_env.bundle.parts import TUNING, Bundle, StoredFeatures, from_nets
 from ral_env.bundle.places import SHIPPED, find, home, named, names
 from ral_env.bundle.store import load, save, storable
 

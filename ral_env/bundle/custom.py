@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ral_env.bundle.limits import SPLITS
 from ral_env.bundle.packing import codes_dtype
-from ral_env.bundle.parts import SPLITS, TUNING, Bundle
+from ral_env.bundle.parts import TUNING, Bundle
 from ral_env.layout import CodeLayout
 from ral_env.migrations import old_names
 from ral_env.nets import Codec, Prior, UncachedPrior, represent

@@ -40,8 +40,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import nn
 
@@ -50,62 +48,32 @@ from ral_env.bundle import manifest as manifests
 from ral_env.bundle.manifest import BundleError
 from ral_env.bundle.packing import PackedCodes, blocks, codes_dtype, pack, packed_bytes
 from ral_env.bundle.parts import Bundle, Later, StoredFeatures
+from ral_env.bundle.stored_arrays import read_array
+from ral_env.bundle.stored_nets import kind_of, read_net, tuples
 from ral_env.layout import CodeLayout
-from ral_env.nets import (
-    VQVAE,
-    FeatureNet,
-    FeatureNetConfig,
-    Mixture,
-    MixtureConfig,
-    PatchGAN,
-    PatchGANConfig,
-    PixelCNN,
-    PixelCNNConfig,
-    VQVAEConfig,
-)
-
-# What nets of a kind may be, and what each is made from.
-NETS: dict[str, tuple[type[nn.Module], ...]] = {
-    "vqvae": (VQVAE,),
-    "discriminator": (PatchGAN,),
-    "prior": (PixelCNN,),
-    "policy": (PixelCNN,),
-    "oracle": (PixelCNN, Mixture),
-    "features": (FeatureNet,),
-}
-CONFIGS: dict[type[nn.Module], type] = {
-    VQVAE: VQVAEConfig,
-    PatchGAN: PatchGANConfig,
-    PixelCNN: PixelCNNConfig,
-    Mixture: MixtureConfig,
-    FeatureNet: FeatureNetConfig,
-}
 
 
 def read(folder: Path) -> Bundle:
     """The bundle in a folder. Its manifest is read, all else when it is first asked for.
 
     Raises:
-        BundleError: if the manifest is altered or of a format that is not read, or a file is
-            missing.
-        OSError, KeyError, TypeError, ValueError, RecursionError: if the manifest is not what it
-            should be.
+        BundleError: if the manifest is altered, of a format that is not read or not what it should
+            be, or a file is missing.
     """
     file = folder / "manifest.json"
-    manifest = manifests.parse(file)
-    fields = manifests.as_format_4(manifest)
+    manifest, fields = manifests.parse(file)
     _check_files(folder, fields)
     nets: Mapping[str, Any] = fields["nets"]
 
     def net(stem: str) -> nn.Module:
-        return _read_net(folder / nets[stem]["file"], stem, nets[stem]["config"])
+        return read_net(folder / nets[stem]["file"], stem, nets[stem]["config"])
 
     def levels(kind: str) -> Later[Any]:
         count = sum(kind_of(stem) == kind for stem in nets)
         return Later(lambda: tuple(net(f"{kind}_{level}") for level in range(count)))
 
     first, *others = ((str(d["input"]), float(d["reward_scale"])) for d in fields["discriminators"])
-    layout = CodeLayout(_tuples(fields["layout"]["levels"]), fields["layout"]["num_codes"])
+    layout = _layout(file, fields["layout"])
     parts: dict[str, Any] = {
         "vqvae": Later(lambda: net("vqvae")),
         "discriminator": Later(lambda: net(f"discriminator_{first[0]}")),
@@ -120,7 +88,7 @@ def read(folder: Path) -> Bundle:
         ),
         "test_features": Later(
             lambda: {
-                name: StoredFeatures(_read_array(folder / stored["file"]), stored["of"])
+                name: StoredFeatures(read_array(folder / stored["file"]), stored["of"])
                 for name, stored in fields["test_features"].items()
             }
         ),
@@ -131,7 +99,7 @@ def read(folder: Path) -> Bundle:
         **parts,
         discriminator_input=first[0],
         reward_scale=first[1],
-        splits={name: _tuples(edges) for name, edges in fields["splits"].items()},
+        splits={name: tuples(edges) for name, edges in fields["splits"].items()},
         layout=layout,
         image_size=nets["vqvae"]["config"]["image_size"],
         dataset=fields["dataset"],
@@ -198,21 +166,6 @@ def nets_by_stem(bundle: Bundle) -> dict[str, Any]:
     return nets | {f"features_{name}": net for name, net in bundle.feature_nets.items()}
 
 
-def kind_of(stem: str) -> str:
-    """What kind of net has this stem: a key of :data:`NETS`, if the manifest is right."""
-    return stem.partition("_")[0]
-
-
-def config_of(stem: str, values: Mapping[str, Any]) -> Any:
-    """A net's config, from what the manifest holds."""
-    return CONFIGS[_class_of(stem, values)](**{k: _tuples(value) for k, value in values.items()})
-
-
-def build(stem: str, values: Mapping[str, Any]) -> nn.Module:
-    """A net with new weights, from its config as the manifest holds it."""
-    return _class_of(stem, values)(config_of(stem, values))
-
-
 def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as stream:
@@ -225,50 +178,21 @@ def _check_files(folder: Path, fields: Mapping[str, Any]) -> None:
     if missing := {part["file"] for part in parts} - set(fields["files"]):
         raise BundleError(folder / "manifest.json", f"does not list {sorted(missing)}")
     for name in fields["files"]:
-        if Path(name).name != name or not (folder / name).is_file():
+        if not (folder / name).is_file():
             raise BundleError(folder / name, "is missing")
 
 
-def _class_of(stem: str, values: Mapping[str, Any]) -> type[nn.Module]:
-    kind = kind_of(stem)
-    return Mixture if kind == "oracle" and "styles" in values else NETS[kind][0]
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists back to the tuples that the configs hold."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _read_net(file: Path, stem: str, values: Mapping[str, Any]) -> nn.Module:
-    """A net on the CPU, in 32 bits, whatever are the defaults of the process."""
+def _layout(file: Path, stored: Mapping[str, Any]) -> CodeLayout:
     try:
-        with torch.device("meta"):  # without weights: those of the file take their place
-            net = build(stem, values)
-        weights = {
-            # Copies: what is read is a view of the file, which may change.
-            name: value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
-            for name, value in load_file(file).items()
-        }
-        net.load_state_dict(weights, assign=True)
-    except OSError as error:
-        raise BundleError(file, f"cannot be read ({error})") from error
-    except (SafetensorError, RuntimeError) as error:
-        raise BundleError(file, f"does not fit its config ({error})") from error
-    return net.eval()
-
-
-def _read_array(file: Path) -> np.ndarray:
-    """The array in a npy file, memory-mapped and read-only."""
-    try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, OverflowError, ValueError) as error:
-        raise BundleError(file, f"is not a readable array ({error})") from error
+        return CodeLayout(tuples(stored["levels"]), stored["num_codes"])
+    except ValueError as error:
+        raise BundleError(file, f"is not a readable manifest ({error})") from error
 
 
 def _read_codes(folder: Path, stored: Mapping[str, Any], layout: CodeLayout) -> Any:
     """Flat codes (N, length), memory-mapped and read-only."""
     file, length = folder / stored["file"], layout.length
-    flat = _read_array(file)
+    flat = read_array(file)
     if stored["packed"]:
         dtype, size = np.dtype(np.uint8), packed_bytes(length, layout.num_codes)
     else:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ral_env.bundle import limits
+
 FORMAT = 4
 READ = (2, 3, FORMAT)
 
@@ -44,29 +46,52 @@ def write(file: Path, fields: Mapping[str, Any]) -> None:
     file.write_text(text + "\n", encoding="utf-8")
 
 
-def parse(file: Path) -> dict[str, Any]:
-    """A manifest as it was written, its format and checksum checked.
+def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A manifest, its format, its checksum and its fields checked.
+
+    One of format 2 or 3 has no checksum.
+
+    Returns:
+        The manifest as it was written; and in the fields of format 4, whichever it is of: its files
+        keep their names.
 
     Raises:
-        BundleError: if it is of a format that is not read, or was altered. One of format 2 or 3
-            has no checksum.
-        OSError, KeyError, TypeError, ValueError, RecursionError: if it is no manifest at all.
+        BundleError: if it is of a format that is not read, was altered, or is not what it should
+            be.
     """
-    manifest = json.loads(file.read_bytes())
-    if manifest["format"] not in READ:
-        known = f"{', '.join(map(str, READ[:-1]))} and {READ[-1]}"
-        raise BundleError(file, f"is of format {manifest['format']}, this version reads {known}")
-    if "checksum" in manifest or manifest["format"] == FORMAT:
-        found, expected = checksum(manifest), str(manifest["checksum"])
-        if found != expected:
+    try:
+        if file.stat().st_size > limits.MANIFEST_BYTES:
+            raise ValueError(f"more than {limits.MANIFEST_BYTES} bytes")
+        manifest = json.loads(file.read_bytes())
+        if limits.depth(manifest) > limits.DEPTH:
+            raise ValueError(f"nested deeper than {limits.DEPTH}")
+        if manifest["format"] not in READ:
+            known = f"{', '.join(map(str, READ[:-1]))} and {READ[-1]}"
             raise BundleError(
-                file, f"is altered (checksum {found[:12]}..., expected {expected[:12]}...)"
+                file, f"is of format {manifest['format']}, this version reads {known}"
             )
-    return manifest
+        if "checksum" in manifest or manifest["format"] == FORMAT:
+            found, expected = checksum(manifest), str(manifest["checksum"])
+            if found != expected:
+                raise BundleError(
+                    file, f"is altered (checksum {found[:12]}..., expected {expected[:12]}...)"
+                )
+        fields = as_format_4(manifest)
+        if wrong := limits.wrong_fields(fields):
+            raise ValueError(wrong)
+    except BundleError:
+        raise
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise BundleError(file, f"is not a readable manifest ({error!r})") from error
+    return manifest, fields
 
 
 def as_format_4(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A manifest in the fields of format 4, whichever it is of; its files keep their names."""
+    """A manifest in the fields of format 4, whichever it is of; its files keep their names.
+
+    Raises:
+        KeyError, TypeError, AttributeError: if an older one is not what it should be.
+    """
     fields = dict(manifest)
     if fields["format"] == FORMAT:
         return fields

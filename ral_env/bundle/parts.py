@@ -14,8 +14,7 @@ from ral_env.bundle.packing import PackedCodes
 from ral_env.layout import CodeLayout
 from ral_env.nets import VQVAE, FeatureNet, Mixture, PatchGAN, PixelCNN
 
-SPLITS = ("train", "validation", "test")  # of every bundle
-TUNING = "tuning"  # of bundles of format 4 whose maker set it aside
+TUNING = "tuning"  # a split of bundles of format 4 whose maker set it aside
 
 T = TypeVar("T")
 

@@ -11,15 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ral_env.bundle.folder import read, write
-from ral_env.bundle.manifest import BundleError
 from ral_env.bundle.parts import Bundle, from_nets
 from ral_env.bundle.places import absolute, find
 from ral_env.bundle.verify import obstacle, verify_bundle, wrong_codes
-
-# What reading a manifest that is not as it should be may raise.
-UNREADABLE = (
-    OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
-)  # fmt: skip
 
 
 def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
@@ -35,17 +29,9 @@ def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
             of format 4 is checked in any case, by its checksum.
         ValueError: no such bundle, or a word that is a name and a folder.
     """
-    folder = find(name_or_path)
-    try:
-        bundle = read(folder)
-        if verify:
-            verify_bundle(bundle)
-    except BundleError:
-        raise
-    except UNREADABLE as error:
-        raise BundleError(
-            folder / "manifest.json", f"is not a readable manifest ({error!r})"
-        ) from error
+    bundle = read(find(name_or_path))
+    if verify:
+        verify_bundle(bundle)
     return bundle
 
 

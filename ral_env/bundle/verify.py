@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
 
-from ral_env.bundle.folder import NETS, build, config_of, kind_of, nets_by_stem, sha256
+from ral_env.bundle.folder import nets_by_stem, sha256
+from ral_env.bundle.limits import SPLITS
 from ral_env.bundle.manifest import BundleError, as_format_4
 from ral_env.bundle.packing import PackedCodes, blocks
-from ral_env.bundle.parts import SPLITS, TUNING, Bundle, StoredFeatures
+from ral_env.bundle.parts import TUNING, Bundle, StoredFeatures
+from ral_env.bundle.stored_nets import NETS, kind_of, read_net
 from ral_env.layout import CodeLayout
 
 
 def verify_bundle(bundle: Bundle) -> None:
-    """Check a bundle that was read from a folder: hashes, then weights' shapes, then how all fits.
+    """Check a bundle that was read from a folder: hashes, then weights, then how all fits.
 
     Raises:
         BundleError: names the file that is wrong.
@@ -34,8 +33,8 @@ def verify_bundle(bundle: Bundle) -> None:
             )
     fields, configs = as_format_4(bundle.manifest), {}
     for stem, net in fields["nets"].items():
-        _verify_weights(bundle.path / net["file"], stem, net["config"])
-        configs[stem] = config_of(stem, net["config"])
+        made: Any = read_net(bundle.path / net["file"], stem, net["config"])
+        configs[stem] = made.config
     wrong = (
         _wrong_lists(fields)
         or _misfit(bundle.layout, configs)
@@ -95,23 +94,6 @@ def _wrong_splits(bundle: Bundle) -> str | None:
     return None
 
 
-def _verify_weights(file: Path, stem: str, values: Mapping[str, Any]) -> None:
-    """The file holds tensors of the names and shapes that the net of this config has."""
-    try:
-        with safe_open(file, framework="pt") as weights:
-            names = weights.keys()  # it is no dict: it cannot be iterated over
-            found = {k: tuple(weights.get_slice(k).get_shape()) for k in names}
-        for field in values:
-            if field.endswith("layers") and values[field] > len(found):  # it would take for ever
-                raise ValueError(f"{field}={values[field]}, of {len(found)} tensors")
-        with torch.device("meta"):  # shapes only: nothing large is built
-            expected = {k: tuple(v.shape) for k, v in build(stem, values).state_dict().items()}
-    except (OSError, OverflowError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
-        raise BundleError(file, f"is not readable with its config ({error})") from error
-    if odd := sorted(dict(found.items() ^ expected.items())):
-        raise BundleError(file, f"does not fit its config in {', '.join(odd[:5])}")
-
-
 def _misfit(layout: CodeLayout, configs: Mapping[str, Any]) -> str | None:
     """How nets, given by their configs and stems, do not fit the layout; None if they do."""
     levels, num_codes = layout.levels, layout.num_codes
@@ -133,6 +115,12 @@ def _misfit(layout: CodeLayout, configs: Mapping[str, Any]) -> str | None:
             return (
                 f"discriminator has input {input!r} and {config.in_channels} channels, expected "
                 f"one of {channels}"
+            )
+        sides = {"image": vqvae.image_size, "codes": levels[-1][0]}
+        if kind == "discriminator" and 2**config.layers > sides[input]:
+            return (
+                f"discriminator has {config.layers} strided layers, too many for the "
+                f"{sides[input]} rows of the {input} input"
             )
     return None
 
