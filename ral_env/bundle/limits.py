@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -126,8 +127,24 @@ def wrong_fields(manifest: Mapping[str, Any]) -> str | None:
     for names in (inputs, manifest["features"]):
         if len(set(names)) < len(names):
             return f"names are given twice: {_short(names)}"
-    if "vqvae" not in manifest["nets"]:
-        return "nets has no 'vqvae'"
+    return _wrong_stems(list(manifest["nets"]), inputs, manifest["features"])
+
+
+def _wrong_stems(
+    stems: Sequence[str], inputs: Sequence[str], features: Sequence[str]
+) -> str | None:
+    """Which net is listed and not there, or there and not listed; None if all are both."""
+    held: dict[str, list[str]] = defaultdict(list)
+    for stem in stems:
+        held[stem.partition("_")[0]].append(stem)
+    listed = {"vqvae": ["vqvae"]}
+    listed["discriminator"] = [f"discriminator_{input}" for input in inputs]
+    listed["features"] = [f"features_{name}" for name in features]
+    for kind in ("prior", "policy", "oracle"):  # one for each level from 0 on
+        listed[kind] = [f"{kind}_{level}" for level in range(len(held[kind]))]
+    for kind in {**listed, **held}:
+        if sorted(listed.get(kind, [])) != sorted(held[kind]):
+            return f"it lists {listed.get(kind, [])}, and holds {held[kind]}"
     return None
 
 

@@ -36,8 +36,7 @@ def verify_bundle(bundle: Bundle) -> None:
         made: Any = read_net(bundle.path / net["file"], stem, net["config"])
         configs[stem] = made.config
     wrong = (
-        _wrong_lists(fields)
-        or _misfit(bundle.layout, configs)
+        _misfit(bundle.layout, configs)
         or _wrong_features(bundle.test_features, configs)
         or _wrong_ranges(bundle)
     )
@@ -148,17 +147,3 @@ def _wrong_ranges(bundle: Bundle) -> str | None:
     if all(0 <= start < end <= count for start, end in bundle.splits.values()):
         return None
     return f"splits {dict(bundle.splits)} do not fit {count} images"
-
-
-def _wrong_lists(fields: Mapping[str, Any]) -> str | None:
-    """How a manifest's lists do not fit its nets, or a reward scale is wrong; None if all fits."""
-    scales = {entry["input"]: entry["reward_scale"] for entry in fields["discriminators"]}
-    for kind, listed in (("discriminator", list(scales)), ("features", fields["features"])):
-        stems = [f"{kind}_{name}" for name in listed]
-        found = [stem for stem in fields["nets"] if kind_of(stem) == kind]
-        if sorted(stems) != sorted(found):
-            return f"it lists {stems}, and holds {found}"
-    for scale in scales.values():
-        if not 0 < scale < float("inf"):
-            return f"reward_scale {scale}, expected above 0"
-    return None

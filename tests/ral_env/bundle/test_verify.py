@@ -132,8 +132,10 @@ def test_a_code_that_is_not_in_the_codebook_is_named(tmp_path):
         (lambda m: m["nets"].pop("prior_0"), "priors"),
         (
             lambda m: m["nets"].update(magic_0=m["nets"]["prior_0"]),
-            "prior_0.safetensors: is not readable.*magic",
+            r"lists \[\], and holds \['magic_0'\]",
         ),
+        (lambda m: m["nets"].update(prior_2=m["nets"]["prior_0"]), r"lists \['prior_0', 'prior_1"),
+        (lambda m: m["nets"].pop("vqvae"), r"lists \['vqvae'\], and holds \[\]"),
         (lambda m: m["features"].clear(), r"lists \[\], and holds \['features_labels'\]"),
         (lambda m: m["nets"]["vqvae"]["config"].update(colour="b"), "vqvae.safetensors.*colour"),
         (
