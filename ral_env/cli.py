@@ -11,6 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+from typing import Any
 
 from gymnasium.error import Error as GymnasiumError
 
@@ -34,6 +37,7 @@ COMMANDS = {
     "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where all of them lie
 EXTRAS = {
     "sklearn": "pretrain",
     "vector_quantize_pytorch": "pretrain",
@@ -63,12 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(COMMANDS)}."
         return _fail(f"no subcommand {name!r}; {hint} See `ral --help`.", 2)
     module, _, function = COMMANDS[name][0].partition(":")
+    _prefer_our_packages()
     try:
         return getattr(import_module(module), function)(list(map(_expanded, arguments))) or 0
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
+        if package in OURS:
+            return _fail(_displaced(package))
         if package not in EXTRAS:
             raise
         return _fail(f"{package} is not installed: pip install 'ral-env[{EXTRAS[package]}]'")
@@ -83,6 +90,42 @@ def _expanded(word: str) -> str:
     """An argument with its ``~``: shells leave it in ``--out=~/x``, and where it is quoted."""
     option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
     return option + equals + (os.path.expanduser(value) if value[:2] in ("~", "~/") else value)
+
+
+class _OurPackages(MetaPathFinder):
+    """Finds the packages of this project beside this one, whatever else has their names."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        return PathFinder.find_spec(fullname, [HOME]) if fullname in OURS else None
+
+
+def _prefer_our_packages() -> None:
+    """Where another project's ``agents``, say, would be found first, let ours be found.
+
+    So it is with ``PYTHONPATH=.`` in a project that has such a folder. Processes that this one
+    starts find ours, too.
+    """
+    found = {name: PathFinder.find_spec(name) for name in OURS}
+    others = [spec for spec in found.values() if spec and not _lies_at_home(spec)]
+    if others and not any(isinstance(finder, _OurPackages) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _OurPackages())
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = HOME if before is None else HOME + os.pathsep + before
+
+
+def _lies_at_home(spec: Any) -> bool:
+    places = [os.path.realpath(place) for place in spec.submodule_search_locations or ()]
+    return places == [os.path.realpath(os.path.join(HOME, spec.name))]
+
+
+def _displaced(package: str) -> str:
+    """What to say where a package of ours has been replaced by another one, or loaded before it."""
+    loaded = sys.modules.get(package)
+    place = os.path.dirname(getattr(loaded, "__file__", None) or os.path.join(HOME, package, ""))
+    return (
+        f"{package!r} in {place} is not the package of that name that belongs to ral-env: install "
+        "ral-env into an environment without the other one"
+    )
 
 
 def _help() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -172,3 +173,36 @@ def test_envs_tells_of_a_bundle_that_cannot_be_read(monkeypatch, capsys, tmp_pat
     cut.parent.mkdir(parents=True)
     cut.write_text("{")
     assert table(capsys)["RALCelebA64-v0"][5].startswith(f"unreadable: bundle file {cut}")
+
+
+# --- packages of other projects that have the names of ours ---
+
+
+def run_among_others(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """``ral`` with a path on which the working folder comes first."""
+    for name in ("agents", "pretrain", "benchmarks"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise SystemExit('the package of another')")
+    code = "import sys; from ral_env.cli import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([".", str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["train", "pretrain", "bench"])
+def test_a_projects_own_folders_do_not_hide_our_packages(tmp_path, name):
+    done = run_among_others(tmp_path, name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: ral {name}")
+
+
+def test_a_package_that_lies_in_the_place_of_ours_is_named(monkeypatch, capsys):
+    """As where another project's ``agents`` is installed over ours."""
+    monkeypatch.setitem(cli.COMMANDS, "planted", ("agents.of_another:main", "for a test"))
+    assert cli.main(["planted"]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"'agents' in \S+agents is not the package .* that belongs to ral-env", error)
