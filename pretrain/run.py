@@ -80,7 +80,14 @@ def pretrain(
     images = _load_images(recipe, folder, seed, flip, classes)
     recipe = _with_features(recipe, images, classes)
     styles = known_styles(recipe, images)
-    run = _begin(recipe, seed, flip, folder, work or out.with_name(f"{out.name}.work"), device)
+    asked = {
+        "recipe": dataclasses.asdict(recipe),
+        "seed": seed,
+        "flip": flip,
+        "data": folder,
+        "data_fingerprint": images.fingerprint,
+    }
+    run = _begin(recipe, asked, work or out.with_name(f"{out.name}.work"), device)
 
     vqvae, metrics = train_vqvae(run, images)
     codes = extract_codes(run, vqvae, images)
@@ -129,9 +136,7 @@ def _with_features(recipe: Recipe, images: data.Images, classes: bool) -> Recipe
     return recipe if images.targets is not None else dataclasses.replace(recipe, features=None)
 
 
-def _begin(
-    recipe: Recipe, seed: int, flip: bool, folder: str | None, work: Path, device: str
-) -> Pretraining:
+def _begin(recipe: Recipe, asked: dict[str, Any], work: Path, device: str) -> Pretraining:
     """A run in its work folder, which holds nothing yet or a run that was asked for the same."""
     versions = {
         "ral_env": ral_env.__version__,
@@ -141,14 +146,14 @@ def _begin(
     }
     place = RunFolder(
         work,
-        {"recipe": dataclasses.asdict(recipe), "seed": seed, "flip": flip, "data": folder},
+        asked,
         kind="pretrain",
         resume=None,
         option="--work",
         notes={"versions": versions},
         processes=Processes(device),
     )
-    return Pretraining(recipe, seed, device, place)
+    return Pretraining(recipe, asked["seed"], device, place)
 
 
 def _write(

@@ -41,6 +41,10 @@ class ImageSet(ABC):
     @abstractmethod
     def __getitem__(self, indices: slice | Tensor) -> Tensor: ...
 
+    def identity(self) -> bytes:
+        """What tells this set from others without reading all of it: here its number of images."""
+        return f"{len(self)} images".encode()
+
 
 Pixels = ImageSet | Tensor
 
@@ -50,6 +54,10 @@ class InMemory(ImageSet):
 
     def __init__(self, pixels: np.ndarray):
         self.pixels, self.size = torch.from_numpy(pixels), pixels.shape[-1]
+
+    def identity(self) -> bytes:
+        """Its number of images, and the pixels of a thousand of them."""
+        return super().identity() + self.pixels[:: max(1, len(self) // 1000)].numpy().tobytes()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -64,6 +72,10 @@ class Concat(ImageSet):
     def __init__(self, parts: Sequence[ImageSet]):
         self.parts, self.size = tuple(parts), parts[0].size
         self.ends = np.cumsum([len(part) for part in parts])
+
+    def identity(self) -> bytes:
+        """That of its parts."""
+        return b"".join(part.identity() for part in self.parts)
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -85,6 +97,10 @@ class Slice(ImageSet):
 
     def __init__(self, images: ImageSet, first: int, last: int):
         self.images, self.size, self.first, self.count = images, images.size, first, last - first
+
+    def identity(self) -> bytes:
+        """That of the other set, and where it begins and ends."""
+        return f"{self.first} {self.count} of ".encode() + self.images.identity()
 
     def __len__(self) -> int:
         return self.count
@@ -166,6 +182,14 @@ class Files(LazyImages):
         # One array: a forked process would soon have copied millions of Python strings.
         self.names = np.array([os.fsencode(name) for name in names])
 
+    def identity(self) -> bytes:
+        """The names and the sizes of its files, in order."""
+        names = [bytes(name) for name in self.names]
+        files = (Path(self.root, os.fsdecode(name)) for name in names)
+        sizes = (file.stat().st_size if file.is_file() else -1 for file in files)
+        known = (b"%s %d\n" % pair for pair in zip(names, sizes, strict=True))
+        return super().identity() + b"".join(known)
+
     def _read(self, index: int) -> np.ndarray:
         return read(self.root / os.fsdecode(self.names[index]), self.size, self.crop)
 
@@ -182,6 +206,10 @@ class Lmdb(LazyImages):
     def __init__(self, root: Path, keys: np.ndarray, size: int, flip: bool = False):
         super().__init__(len(keys), size, flip)
         self.root, self.keys = root, keys
+
+    def identity(self) -> bytes:
+        """The keys of its images, in order."""
+        return super().identity() + self.keys.tobytes()
 
     def _read(self, index: int) -> np.ndarray:
         key = bytes(self.keys[index])

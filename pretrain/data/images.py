@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pretrain.data.image_sets import Concat, ImageSet, Slice
+
+SPLITS = ("train", "validation", "test")  # as sources are cut; ``with_tuning`` makes a fourth
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class Images:
     def whole(self) -> ImageSet:
         """The images of all splits, one after another."""
         return Concat(list(self.parts.values()))
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether images are those that a run began with: their number, order and files.
+
+        Files are told apart by their names and sizes, not by what is in them.
+        """
+        found = hashlib.sha256()
+        for name, part in self.parts.items():
+            found.update(f"{name}: ".encode() + part.identity())
+        return found.hexdigest()[:16]
 
     @property
     def splits(self) -> dict[str, tuple[int, int]]:
@@ -97,3 +111,14 @@ def _halved_rows(
         return None
     rows = by_split["validation"]
     return _halved(by_split, rows[:middle], rows[middle:])
+
+
+def edges(total: int, validation: float, test: float) -> list[int]:
+    """Where a shuffled set is cut into train, validation and test, which have these shares."""
+    first, second = max(1, round(total * validation)), max(1, round(total * test))
+    return [0, total - first - second, total - second, total]
+
+
+def by_split(edges: Sequence[int], values: Any) -> dict[str, Any]:
+    """The values of each split, from where they are cut."""
+    return {n: values[a:b] for n, a, b in zip(SPLITS, edges[:-1], edges[1:], strict=True)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pretrain.data.classes import sub_folders
 from pretrain.data.face_painter import TINTS, faces, tinted_faces
+from pretrain.data.folders import folder
 from pretrain.data.idx_files import read_digits
 from pretrain.data.image_sets import Files, InMemory, Lmdb, lmdb_keys
-from pretrain.data.images import Images
-from ral_env.images import read
+from pretrain.data.images import SPLITS, Images, by_split, edges
 
-SPLITS = ("train", "validation", "test")  # as sources cut them; load() takes "tuning" of them
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 MADE = ("faces", "tinted-faces", "digits")  # sources that need no files
 PUBLISHED = {
     "mnist": (
@@ -47,7 +42,6 @@ PUBLISHED = {
 MNIST_SIZES = (60_000, 10_000)  # images of its two parts, as published
 CELEBA_CROP = 140  # pixels
 LSUN_TEST = 10_000  # images
-CHECKED = 5_000  # largest number of a folder's files of which each is opened beforehand
 
 
 def load(
@@ -127,6 +121,9 @@ def _load(
     if published:
         return bedrooms(root, size, seed, count, flip)
     try:
+        if not root.is_dir():
+            known = ", ".join(map(repr, (*MADE, *PUBLISHED)))
+            raise ValueError(f"{root} is no folder: expected {known} or a folder of images")
         return folder(root, size, seed, count, flip, classes=classes)
     except ValueError as error:
         if source not in PUBLISHED:
@@ -134,21 +131,11 @@ def _load(
         raise ValueError(f"{error}. {PUBLISHED[str(source)]}") from error
 
 
-def _edges(total: int, validation: float, test: float) -> list[int]:
-    """Where a shuffled set is cut into train, validation and test."""
-    first, second = max(1, round(total * validation)), max(1, round(total * test))
-    return [0, total - first - second, total - second, total]
-
-
-def _by_split(edges: Sequence[int], values: Any) -> dict[str, Any]:
-    return {n: values[a:b] for n, a, b in zip(SPLITS, edges[:-1], edges[1:], strict=True)}
-
-
 def _in_memory(
-    name: str, pixels: np.ndarray, edges: Sequence[int], targets: np.ndarray, target_kind: str
+    name: str, pixels: np.ndarray, cuts: Sequence[int], targets: np.ndarray, target_kind: str
 ) -> Images:
-    parts = {split: InMemory(part) for split, part in _by_split(edges, pixels).items()}
-    return Images(name, parts, _by_split(edges, targets), target_kind)
+    parts = {split: InMemory(part) for split, part in by_split(cuts, pixels).items()}
+    return Images(name, parts, by_split(cuts, targets), target_kind)
 
 
 # --- images that are made ---
@@ -160,14 +147,14 @@ def _procedural_faces(source: str, size: int, seed: int, count: int | None, flip
     total = 24_000 if count is None else count
     if total < 10:
         raise ValueError(f"count={total}, expected at least 10 faces, to split them in three")
-    edges = _edges(total, 1 / 12, 1 / 8)
+    cuts = edges(total, 1 / 12, 1 / 8)
     if source == "tinted-faces":
         pixels, attributes, tints = tinted_faces(total, size, seed)
         name = f"procedural faces in {TINTS} tints, {size} px"
-        images = _in_memory(name, pixels, edges, attributes, "attributes")
-        return replace(images, styles=_by_split(edges, tints))
+        images = _in_memory(name, pixels, cuts, attributes, "attributes")
+        return replace(images, styles=by_split(cuts, tints))
     pixels, attributes = faces(total, size, seed)
-    return _in_memory(f"procedural faces, {size} px", pixels, edges, attributes, "attributes")
+    return _in_memory(f"procedural faces, {size} px", pixels, cuts, attributes, "attributes")
 
 
 def digits(size: int) -> Images:
@@ -342,83 +329,3 @@ def bedrooms(
         )
     total = sum(part.count for part in parts.values())
     return Images(f"LSUN bedrooms, middle square: {total} images", parts)
-
-
-# --- any folder ---
-
-
-def folder(
-    root: Path,
-    size: int,
-    seed: int = 0,
-    count: int | None = None,
-    flip: bool = False,
-    checked: int = CHECKED,
-    classes: bool = False,
-) -> Images:
-    """Every image file below a folder: centre-cropped to a square, resized (antialiased), RGB.
-
-    Split 90 / 5 / 5 by a seeded shuffle of the sorted names. CelebA-HQ is such a folder.
-
-    Args:
-        root: The folder.
-        size, seed, count, flip: See :func:`load`.
-        checked: If there are no more files than this, each is opened once, and a warning counts and
-            names those that cannot be read, which are left out. Of more files they are found when
-            they are read (see :class:`pretrain.data.image_sets.LazyImages`).
-        classes: Whether its sub-folders are classes; see :func:`pretrain.data.classes.sub_folders`.
-
-    Raises:
-        ValueError: If there is no such folder, or fewer than ten images in it.
-    """
-    if not root.is_dir():
-        raise ValueError(
-            f"{root} is no folder: expected {', '.join(map(repr, (*MADE, *PUBLISHED)))} or a "
-            "folder of images"
-        )
-    names = sorted(
-        os.path.relpath(os.path.join(place, name), root)
-        for place, _, files in os.walk(root)
-        for name in files
-        if name.lower().endswith(SUFFIXES)
-    )
-    total = len(names)
-    if total <= checked:
-        names = _readable(root, names)
-    order = np.random.default_rng(seed).permutation(len(names))[:count]
-    if len(order) < 10:
-        raise ValueError(
-            f"{root} holds {total} files with the endings {', '.join(SUFFIXES)}, of which "
-            f"{total - len(names)} cannot be read and {len(order)} are to be used: expected at "
-            "least 10"
-        )
-    chosen = _by_split(_edges(len(order), 0.05, 0.05), [names[i] for i in order])
-    parts = {
-        split: Files(root, part, size, flip=flip and split == "train")
-        for split, part in chosen.items()
-    }
-    title = f"{len(order)} images of folder {root.resolve().name}"
-    if not classes:
-        return Images(title, parts)
-    labels = sub_folders(root, chosen)
-    if flip:
-        labels["train"] = np.tile(labels["train"], 2)  # the mirror images follow the others
-    return Images(title, parts, labels, "classes")
-
-
-def _readable(root: Path, names: Sequence[str]) -> list[str]:
-    """The names of files that can be read; a warning counts and names the others."""
-    good, bad = [], []
-    for name in names:
-        try:
-            read(root / name, 8)
-            good.append(name)
-        except ValueError as error:
-            bad.append(f"{name} ({error.__cause__})")
-    if bad:
-        shown = "; ".join(bad[:10]) + ("; ..." if len(bad) > 10 else "")
-        warnings.warn(
-            f"{len(bad)} of {len(names)} files in {root} cannot be read and are left out: {shown}",
-            stacklevel=3,
-        )
-    return good

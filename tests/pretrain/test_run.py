@@ -204,6 +204,20 @@ def test_a_run_folder_of_something_else_is_refused(tmp_path):
         run.pretrain(short("faces32"), tmp_path / "two", seed=1, work=tmp_path / "run")
 
 
+def test_a_run_goes_on_with_no_other_images(tmp_path, monkeypatch):
+    """Of the same relative name: held-out images would become training images."""
+    for name, count in (("here", 40), ("there", 41)):
+        (tmp_path / name / "images").mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (32, 32), (i, 0, 0)).save(tmp_path / name / "images" / f"{i}.png")
+    monkeypatch.chdir(tmp_path / "here")
+    recipe = short("small32")
+    run.pretrain(recipe, tmp_path / "one", folder="images", work=tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "there")
+    with pytest.raises(ValueError, match="asked for something else .data_fingerprint: .* then, "):
+        run.pretrain(recipe, tmp_path / "two", folder="images", work=tmp_path / "run")
+
+
 def test_a_run_of_a_version_without_noisy_contexts_goes_on(tmp_path):
     recipe = short("oracle")
     with contextlib.redirect_stdout(CutAt("priors")), pytest.raises(KeyboardInterrupt):
