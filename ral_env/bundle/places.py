@@ -46,7 +46,8 @@ def named(name: str) -> Path | None:
 def find(name_or_path: str | os.PathLike[str]) -> Path:
     """The absolute folder of a bundle.
 
-    A ``Path``, and what has a separator in it, is a path; a bare word is a name.
+    A ``Path``, and what has a separator in it, is a path; a bare word is a name, or where no bundle
+    has that name, a folder.
 
     Raises:
         ValueError: if there is none, and what else there is; or if a word names one bundle and is
@@ -59,19 +60,14 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
             raise ValueError(f"no bundle {text!r}: no manifest.json in {folder}. {_known(text)}")
         return folder
     found, here = named(text), Path(text).absolute()
-    if not _holds_bundle(here) or (found is not None and here.samefile(found)):
-        if found is None:
-            places = " and ".join(map(str, _roots()))
-            raise ValueError(f"no bundle {text!r} in {places}. {_known(text)}")
-        return found
-    local = os.path.join(os.curdir, text)
-    if found is None:
-        raise ValueError(
-            f"no bundle {text!r} is known by name, but there is a folder: write {local!r} for it"
-        )
+    if found is None and not _holds_bundle(here):
+        places = " and ".join(map(str, _roots()))
+        raise ValueError(f"no bundle {text!r} in {places}. {_known(text)}")
+    if found is None or not _holds_bundle(here) or here.samefile(found):
+        return found or here
     raise ValueError(
         f"{text!r} is the name of a bundle and a folder here: write {str(found)!r} for the one, "
-        f"{local!r} for the other"
+        f"{os.path.join(os.curdir, text)!r} for the other"
     )
 
 

@@ -42,9 +42,11 @@ def test_a_word_that_is_a_name_and_a_folder_is_refused_with_how_to_write_each(he
     assert bundle.load(shipped).dataset != bundle.load("./digits").dataset == "noise"
 
 
-def test_a_word_that_is_only_a_folder_is_refused_with_how_to_write_it(here):
-    with pytest.raises(ValueError, match=r"no bundle 'mine'.*write './mine' for it"):
-        bundle.load("mine")
+def test_a_word_that_is_no_name_is_a_folder(here):
+    """As earlier versions wrote them into the configs of runs."""
+    assert bundle.find("mine") == here / "mine"
+    with pytest.raises(ValueError, match="no bundle 'yours'"):
+        bundle.find("yours")
 
 
 def test_a_name_is_found_from_within_the_folder_that_it_names(here, monkeypatch):
