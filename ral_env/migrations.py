@@ -79,6 +79,8 @@ ADDED: dict[str, dict[str, Any]] = {
         "recipe.prior_trainings.context_noise": 0.0,
         "recipe.oracle_trainings.context_noise": 0.0,
         "recipe.features.pool": 1,
+        "recipe.vqvae.blocks": 2,
+        "recipe.vqvae.narrow": False,
     },
 }
 

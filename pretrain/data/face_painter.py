@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterable
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from pretrain.data.image_sets import ImageSet, listed
 
 STYLES = ("bald", "short", "fringe", "long", "mohawk", "afro")
 TINTS = 8  # hues, evenly around the circle
@@ -45,16 +50,44 @@ def faces(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.nda
         uint8 images (count, 3, size, size), and float32 attributes (count, A) in [-1, 1], in the
         order of :data:`FACE_ATTRIBUTES`.
     """
-    images = np.empty((count, 3, size, size), np.uint8)
-    attributes = np.empty((count, len(FACE_ATTRIBUTES)), np.float32)
-    together = max(1, 512 * 32**2 // size**2)  # as many as fit the processor's cache
-    for first in range(0, count, together):
-        index = range(first, min(first + together, count))
-        drawn = [draw_person(np.random.default_rng([seed, i])) for i in index]
-        people = {key: np.array([p[key] for p in drawn]) for key in drawn[0]}
-        images[index.start : index.stop] = paint(people, size)
-        attributes[index.start : index.stop] = _attributes(people)
-    return images, attributes
+    images = PaintedFaces(0, count, size, seed)
+    return images[:].numpy(), face_attributes(count, seed)
+
+
+def face_attributes(count: int, seed: int = 0) -> np.ndarray:
+    """float32 (count, A) in [-1, 1]: :data:`FACE_ATTRIBUTES` of the faces from the first on."""
+    return _attributes(_people(range(count), seed))
+
+
+class PaintedFaces(ImageSet):
+    """The images of :func:`faces`, painted when they are asked for: they need no memory.
+
+    Args:
+        first: Number of the first face.
+        count: Number of faces.
+        size: Height and width in pixels.
+        seed: Seed of the parameters.
+    """
+
+    def __init__(self, first: int, count: int, size: int, seed: int = 0):
+        self.numbers, self.size, self.seed = range(first, first + count), size, seed
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, indices: slice | Tensor) -> Tensor:
+        chosen = [self.numbers[index] for index in listed(indices, len(self))]
+        images = np.empty((len(chosen), 3, self.size, self.size), np.uint8)
+        together = max(1, 512 * 32**2 // self.size**2)  # as many as fit the processor's cache
+        for start in range(0, len(chosen), together):
+            part = chosen[start : start + together]
+            images[start : start + len(part)] = paint(_people(part, self.seed), self.size)
+        return torch.from_numpy(images)
+
+
+def _people(numbers: Iterable[int], seed: int) -> People:
+    drawn = [draw_person(np.random.default_rng([seed, number])) for number in numbers]
+    return {key: np.array([person[key] for person in drawn]) for key in drawn[0]}
 
 
 def tinted_faces(

@@ -81,7 +81,7 @@ class Concat(ImageSet):
         return int(self.ends[-1])
 
     def __getitem__(self, indices: slice | Tensor) -> Tensor:
-        wanted = torch.tensor(_listed(indices, len(self)), dtype=torch.int64)
+        wanted = torch.tensor(listed(indices, len(self)), dtype=torch.int64)
         part_of = np.searchsorted(self.ends, wanted.numpy(), side="right")
         images = torch.empty(len(wanted), 3, self.size, self.size, dtype=torch.uint8)
         for number in np.unique(part_of):
@@ -106,12 +106,16 @@ class Slice(ImageSet):
         return self.count
 
     def __getitem__(self, indices: slice | Tensor) -> Tensor:
-        wanted = torch.tensor(_listed(indices, len(self)), dtype=torch.int64)
+        wanted = torch.tensor(listed(indices, len(self)), dtype=torch.int64)
         return self.images[wanted + self.first]
 
 
-def _listed(indices: slice | Tensor, count: int) -> Sequence[int]:
-    """Indices as numbers from 0 to ``count`` - 1; an IndexError if there is no such image."""
+def listed(indices: slice | Tensor, count: int) -> Sequence[int]:
+    """Indices into an image set as numbers from 0 to ``count`` - 1.
+
+    Raises:
+        IndexError: If there is no such image.
+    """
     everything = range(count)
     if isinstance(indices, slice):
         return everything[indices]
@@ -142,7 +146,7 @@ class LazyImages(ImageSet):
         return self.count * (1 + self.flip)
 
     def __getitem__(self, indices: slice | Tensor) -> Tensor:
-        wanted = _listed(indices, len(self))
+        wanted = listed(indices, len(self))
         images = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
         for image, index in zip(images, wanted, strict=True):
             mirrored, index = divmod(index, self.count)

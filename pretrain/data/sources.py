@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pretrain.data.face_painter import TINTS, faces, tinted_faces
+from pretrain.data.face_painter import TINTS, PaintedFaces, face_attributes, tinted_faces
 from pretrain.data.folders import folder
 from pretrain.data.idx_files import read_digits
 from pretrain.data.image_sets import Files, InMemory, Lmdb, lmdb_keys
@@ -42,6 +43,7 @@ PUBLISHED = {
 MNIST_SIZES = (60_000, 10_000)  # images of its two parts, as published
 CELEBA_CROP = 140  # pixels
 LSUN_TEST = 10_000  # images
+MOST_VALIDATION, MOST_TEST = 2_000, 3_000  # faces, however many are drawn
 
 
 def load(
@@ -147,14 +149,21 @@ def _procedural_faces(source: str, size: int, seed: int, count: int | None, flip
     total = 24_000 if count is None else count
     if total < 10:
         raise ValueError(f"count={total}, expected at least 10 faces, to split them in three")
-    cuts = edges(total, 1 / 12, 1 / 8)
+    # A twelfth and an eighth, and no more than measurements can use.
+    held_out = min(total / 12, MOST_VALIDATION), min(total / 8, MOST_TEST)
+    cuts = edges(total, *(part / total for part in held_out))
     if source == "tinted-faces":
         pixels, attributes, tints = tinted_faces(total, size, seed)
         name = f"procedural faces in {TINTS} tints, {size} px"
         images = _in_memory(name, pixels, cuts, attributes, "attributes")
         return replace(images, styles=by_split(cuts, tints))
-    pixels, attributes = faces(total, size, seed)
-    return _in_memory(f"procedural faces, {size} px", pixels, cuts, attributes, "attributes")
+    spans = zip(SPLITS, pairwise(cuts), strict=True)
+    return Images(
+        f"procedural faces, {size} px",
+        {split: PaintedFaces(a, b - a, size, seed) for split, (a, b) in spans},
+        by_split(cuts, face_attributes(total, seed)),
+        "attributes",
+    )
 
 
 def digits(size: int) -> Images:

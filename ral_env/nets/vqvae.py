@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,11 @@ class VQVAEConfig:
         code_dim: Length of a codebook vector.
         levels: Number of code grids of an image. The finest has image_size / 2**layers cells a
             side, each coarser one half as many.
+        blocks: Number of residual blocks at each grid, in the encoder and in the decoder. The
+            paper has 2; more of them see further, and cost little where the grid is coarse.
+        narrow: Whether each doubling of the resolution above the finest grid halves the number of
+            channels, instead of the paper's ``hidden`` at every resolution: most of the time goes
+            there.
 
     Raises:
         ValueError: If a size is out of its range, or the image's side cannot be halved so often.
@@ -44,6 +50,8 @@ class VQVAEConfig:
     num_codes: int = 512
     code_dim: int = 64
     levels: int = 1
+    blocks: int = 2
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -55,6 +63,7 @@ class VQVAEConfig:
             num_codes="[1, inf)",
             code_dim="[1, inf)",
             levels="[1, inf)",
+            blocks="[1, inf)",
         )
         halvings = self.layers + self.levels - 1
         if self.image_size % 2**halvings:
@@ -62,6 +71,12 @@ class VQVAEConfig:
                 f"image_size={self.image_size} is not divisible by 2**{halvings}={2**halvings} "
                 f"(layers={self.layers}, levels={self.levels})"
             )
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Number of channels after each strided convolution, those of the finest grid last."""
+        halvings = range(self.layers - 1, -1, -1)
+        return tuple(max(1, self.hidden >> n) if self.narrow else self.hidden for n in halvings)
 
     @property
     def grids(self) -> tuple[tuple[int, int], ...]:
@@ -107,12 +122,12 @@ class VQVAE(nn.Module):
         above = range(config.levels - 1)  # levels that have a finer one below them
 
         def body() -> list[nn.Module]:
-            return [ResidualBlock(hidden, residual), ResidualBlock(hidden, residual)]
+            return [ResidualBlock(hidden, residual) for _ in range(config.blocks)]
 
         # The paper's "transposed convolution for downsampling" is read as a strided convolution.
         down: list[nn.Module] = []
-        for layer in range(config.layers):
-            down += [nn.Conv2d(hidden if layer else 3, hidden, 3, stride=2, padding=1), nn.ReLU()]
+        for finer, coarser in pairwise((3, *config.channels)):
+            down += [nn.Conv2d(finer, coarser, 3, stride=2, padding=1), nn.ReLU()]
         self.encoder = nn.Sequential(
             *down, nn.Conv2d(hidden, hidden, 3, padding=1), *body(), nn.ReLU()
         )
@@ -143,9 +158,8 @@ class VQVAE(nn.Module):
             for level in above
         )
         up: list[nn.Module] = []
-        for layer in range(config.layers):
-            last = layer == config.layers - 1
-            up += [nn.ReLU(), nn.ConvTranspose2d(hidden, 3 if last else hidden, 4, 2, padding=1)]
+        for coarser, finer in pairwise((*reversed(config.channels), 3)):
+            up += [nn.ReLU(), nn.ConvTranspose2d(coarser, finer, 4, 2, padding=1)]
         self.decoder = nn.Sequential(
             nn.Conv2d(config.levels * dim, hidden, 3, padding=1), *body(), *up
         )
