@@ -223,7 +223,7 @@ RECIPES: dict[str, Recipe] = {
             name="mnist",
             source="mnist",
             vqvae=_SMALL_VQVAE,
-            vqvae_training=VQVAETraining(steps=10_000, batch=64, shift=1),
+            vqvae_training=VQVAETraining(steps=15_000, batch=24, shift=1),
             priors=(PixelCNNConfig((8, 8), 64, 64, 32, 4, 0, 5, 0.2, 1),),
             prior_trainings=(PriorTraining(steps=8000, batch=64, weight_decay=1e-2, ema=0.99,
                                            validate_every=250, patience=6, context_noise=0.2),),
