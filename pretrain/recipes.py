@@ -59,6 +59,12 @@ _BRIEF = SelfSupervision(steps=500)
 _SMALL_VQVAE = VQVAEConfig(32, hidden=48, residual=32, layers=2, num_codes=64, code_dim=16)
 
 
+def _many_small(steps: int, batch: int = 16) -> VQVAETraining:
+    """How VQ-VAEs of drawn images learn: at an equal cost, updates by 16 images leave a quarter
+    less error than a third as many by 48 do (64 pixels, 150 s)."""
+    return VQVAETraining(steps=steps, batch=batch, learning_rate=2e-3)
+
+
 def _map_of_4(image_size: int, hidden: int = 64) -> PatchGANConfig:
     """A discriminator of images with a 4x4 score map.
 
@@ -166,6 +172,12 @@ def _quick(batch: int, steps: int, learning_rate: float = 2e-3) -> PriorTraining
     return PriorTraining(steps=steps, batch=batch, learning_rate=learning_rate, ema=0.99)
 
 
+def _averaged(batch: int, steps: int, validate_every: int) -> PriorTraining:
+    """How priors of drawn images learn, which are so many that they cannot be learnt by heart."""
+    return PriorTraining(steps=steps, batch=batch, ema=0.99, validate_every=validate_every,
+                         patience=6)  # fmt: skip
+
+
 def _fitted(batch: int, steps: int, validate_every: int) -> PriorTraining:
     """How priors of a folder of images learn: until validation no longer gains, as the images may
     be few."""
@@ -210,12 +222,14 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             name="faces32",
             source="faces",
-            count=20_000,
-            vqvae=_SMALL_VQVAE,
-            vqvae_training=VQVAETraining(steps=2500, batch=96),
-            priors=(PixelCNNConfig((8, 8), 64, 32, 32, 3, 0, 5, 0.1, 1),),
-            prior_trainings=(PriorTraining(steps=6000, batch=128, ema=0.99, validate_every=300),),
+            count=100_000,
+            vqvae=VQVAEConfig(32, 64, 32, 2, num_codes=64, code_dim=16, blocks=4),
+            vqvae_training=_many_small(20_000),
+            priors=(PixelCNNConfig((8, 8), 64, 64, 32, 4, 0, 5, 0.1, 1),),
+            prior_trainings=(_averaged(64, 8000, 400),),
             features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
+            keep=(30_000, 1000, 3000),
+            half=True,
             **_small_discriminators(),
         ),
         # 28 pixels and a border of 2: nothing is resampled.
@@ -291,11 +305,10 @@ RECIPES: dict[str, Recipe] = {
             half=True,
             **_small_discriminators(32, 64),
         ),
-        _stand_in("faces64", VQVAEConfig(64, 48, 32, 3, 128, 16),
-                  (_level(8, 32, 3, 0, 1, num_codes=128), _quick(64, 2000)),
-                  count=9000, vqvae_training=VQVAETraining(steps=1500, batch=48,
-                                                            learning_rate=2e-3),
-                  keep=(4000, 500, 500), fakes=2048, batch=64, steps=400),
+        _stand_in("faces64", VQVAEConfig(64, 128, 64, 3, 128, 32, blocks=4, narrow=True),
+                  (PixelCNNConfig((8, 8), 128, 64, 32, 4, 0, 5, 0.1, 1), _averaged(64, 8000, 400)),
+                  count=100_000, vqvae_training=_many_small(15_000),
+                  keep=(30_000, 1000, 3000), fakes=4096, batch=64, steps=1000),
         _stand_in("faces64wide", VQVAEConfig(64, 48, 32, 3, 512, 16),
                   (_level(8, 32, 3, 0, 1), _quick(64, 1500)),
                   count=9000, vqvae_training=VQVAETraining(steps=1500, batch=48,
