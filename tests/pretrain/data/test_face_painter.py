@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pretrain import data
-from pretrain.data.face_painter import draw_person, paint
+from pretrain.data.face_painter import PaintedFaces, draw_person, face_attributes, paint
 
 
 def test_a_face_depends_on_its_seed_and_number_alone():
@@ -13,6 +13,26 @@ def test_a_face_depends_on_its_seed_and_number_alone():
     more, more_attributes = data.faces(40, seed=3)
     assert np.array_equal(few, more[:20]) and np.array_equal(attributes, more_attributes[:20])
     assert not np.array_equal(few, data.faces(20, seed=4)[0])
+
+
+def test_faces_that_are_painted_when_asked_for_are_those_that_are_painted_at_once():
+    images, attributes = data.faces(700, 16, seed=3)
+    later = PaintedFaces(600, 100, 16, seed=3)
+    assert len(later) == 100 and torch.equal(later[:], torch.from_numpy(images[600:]))
+    order = torch.tensor([99, 0, 7, 0])
+    assert torch.equal(later[order], torch.from_numpy(images[600 + order.numpy()]))
+    assert later[5:5].shape == (0, 3, 16, 16)
+    with pytest.raises(IndexError):
+        later[torch.tensor([100])]
+    assert np.array_equal(face_attributes(700, seed=3), attributes)
+
+
+def test_ten_times_as_many_faces_are_for_training_and_not_for_measuring():
+    parts = {n: data.load("faces", 8, count=n).splits for n in (24_000, 100_000)}
+    for split in ("validation", "tuning", "test"):
+        sizes = [last - first for first, last in (found[split] for found in parts.values())]
+        assert sizes[0] == sizes[1]
+    assert parts[100_000]["train"][1] == 95_000
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])

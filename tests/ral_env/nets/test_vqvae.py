@@ -21,6 +21,29 @@ def test_vqvae_shapes_and_partial_decoding():
         net.represent([codes], "pixels")
 
 
+def test_each_doubling_of_the_resolution_halves_a_narrow_net_s_channels():
+    sizes = {"hidden": 12, "residual": 4, "layers": 3, "num_codes": 7, "code_dim": 3}
+    assert VQVAEConfig(32, **sizes).channels == (12, 12, 12)
+    net = VQVAE(VQVAEConfig(32, **sizes, narrow=True)).eval()
+    assert net.config.channels == (3, 6, 12) and net.config.grids == ((4, 4),)
+    assert [m.out_channels for m in net.encoder if isinstance(m, torch.nn.Conv2d)][:3] == [3, 6, 12]
+    up = [m.out_channels for m in net.decoder if isinstance(m, torch.nn.ConvTranspose2d)]
+    assert up == [6, 3, 3]  # the last are red, green and blue
+    assert net.decode(net.encode(torch.zeros(2, 3, 32, 32))).shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_a_code_depends_on_a_cell_further_for_each_residual_block(blocks):
+    config = VQVAEConfig(64, 16, 16, layers=1, num_codes=7, code_dim=3, blocks=blocks)
+    torch.manual_seed(0)
+    net = VQVAE(config).eval()
+    image = torch.randn(1, 3, 64, 64, requires_grad=True)
+    net.project[0](net.encoder(image))[0, :, 0, 0].sum().backward()
+    assert image.grad is not None
+    seen = image.grad[0].abs().sum(0)[0].nonzero().max().item()
+    assert seen == 2 * (blocks + 1) + 1  # a cell is 2 pixels; one more convolution at the grid
+
+
 def test_images_that_do_not_fit_are_refused(no_shape_checks):
     net = VQVAE(VQVAEConfig(16, hidden=8, residual=4, layers=2, num_codes=7, code_dim=3)).eval()
     for images in (torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 16, 16), torch.zeros(3, 16, 16)):
