@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = {
+    "context": "maximum likelihood with contexts that are in part sampled, against plain",
     "learning": "where an iteration of learning spends its time: the RAL loop, and PPO",
     "oracles": "the oracle experiments before any RL: entropies and both divergences",
     "pretraining": "what pretraining costs: memory of every recipe, images and codes a second",
