@@ -23,6 +23,7 @@ from ral_env.tasks import TASKS, Task
 
 NOTE = "<!-- Made by docs/make_pages.py: change what it reads, then run it again. -->"
 SECTIONS = ("Rewards", "Starting state", "Episode end", "Arguments")  # of the docstring
+SAMPLES = Path(__file__).parent / "samples"  # sheets that have been drawn, ID.png
 HOME = "~/.cache/ral_env/bundles"  # what pages call bundle.home()
 # Said elsewhere on the page.
 KNOWN = ("image_size", "grid", "condition_grid", "num_codes", "in_channels", "levels")
@@ -71,6 +72,19 @@ def networks(recipe: Recipe) -> str:
     return table(("net", "sizes", "batch", "steps, at most"), rows)
 
 
+def samples(task: Task) -> list[str]:
+    """The sheet of an id's samples, where one has been drawn, and the command that drew it."""
+    name = f"{task.id}.png"
+    if not (SAMPLES / name).exists():
+        return []
+    prior = f"the stand-in's prior (`{task.stand_in}`)" if task.stand_in else "the MLE prior"
+    return [
+        f"![samples](../samples/{name})",
+        f"*64 samples of {prior} at temperature 1, none left out: "
+        f"`ral sample --env {task.id} --count 64 --seed 0 --out {name}`.*",
+    ]
+
+
 def page(task: Task) -> str:
     """The page of an id."""
     layout = CodeLayout(task.levels, task.num_codes)
@@ -95,6 +109,7 @@ def page(task: Task) -> str:
         f"# {task.id}",
         NOTE,
         task.about,
+        *samples(task),
         f"""```python
 import gymnasium as gym
 
