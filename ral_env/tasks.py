@@ -67,6 +67,11 @@ TASKS: dict[str, Task] = {
             "The default: drawn faces, endless data, runs anywhere at once.",
         ),
         Task(
+            "RALMNIST-v0", 32, _square(8), 64, "MNIST", "mnist", None,
+            "Real digits that everyone knows: 10,000 of MNIST's 70,000, not in the published split "
+            "(LeCun, Cortes, Burges; CC BY-SA 3.0), with a black border of two pixels.",
+        ),
+        Task(
             "RALDigits-v0", 32, _square(8), 64, "handwritten digits", "digits", None,
             "Real data, and few of them: scikit-learn's 1,797 handwritten digits.",
         ),
