@@ -69,9 +69,7 @@ def train(
     run = Run(state, out, resume, clock)
     try:
         with run.bar(progress) as bar:
-            if not state.iteration:
-                warm_up(state, run.timings, bar)
-                run.save()
+            warm_up(state, run, bar)
 
             while not run.is_over():
                 row: Row = {"iteration": state.iteration + 1, "seconds": run.seconds}
@@ -124,14 +122,22 @@ def train(
 # --- an iteration, in its order ---
 
 
-def warm_up(state: TrainState, timings: Timings, bar: tqdm) -> None:
-    """Let the discriminator learn before the policy does."""
-    config = state.config
-    for step in range(config.discriminator_warmup):
+def warm_up(state: TrainState, run: Run, bar: tqdm) -> None:
+    """Let the discriminator learn before the policy does, or go on with that.
+
+    It takes minutes at the paper's sizes: there are checkpoints inside it, too.
+    """
+    config, timings = state.config, run.timings
+    for step in range(state.warmup_updates, config.discriminator_warmup):
+        if step % config.checkpoint_every == 0:
+            run.save()
         if config.fake_pool and step % max(1, config.discriminator_updates) == 0:
             state.pool.append(sample_rollout(state, timings).fakes)
         update_discriminator(state, timings)
+        state.warmup_updates = step + 1
         bar.set_postfix_str(f"discriminator warm-up {step + 1}/{config.discriminator_warmup}")
+    if not state.iteration:
+        run.save()
 
 
 def update_discriminator(state: TrainState, timings: Timings) -> dict[str, float]:

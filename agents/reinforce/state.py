@@ -81,6 +81,7 @@ class TrainState:
         pool: the last rollouts' canvases, which the discriminator learns from.
         aucs: the discriminator's AUC in the last iterations.
         mean_return: moving average of the returns so far; None before the first rollout.
+        warmup_updates: how many of the discriminator's updates before the first iteration are done.
         iteration: how many are done.
     """
 
@@ -129,6 +130,7 @@ class TrainState:
         self.pool: deque[Fakes] = deque(maxlen=max(1, config.fake_pool))
         self.aucs: deque[float] = deque(maxlen=20)
         self.mean_return: float | None = None
+        self.warmup_updates = 0
         self.iteration = 0
 
     def _make_envs(self, bundle: bundles.Bundle | None) -> LatentCanvasVectorEnv:
@@ -191,6 +193,7 @@ class TrainState:
         common = {
             "aucs": list(self.aucs),
             "mean_return": self.mean_return,
+            "warmup_updates": self.warmup_updates,
             "generator": self.generator.get_state(),
             "noise": self.noise.get_state(),
             "starts": self.starts.bit_generator.state,
@@ -209,6 +212,8 @@ class TrainState:
         """
         self.aucs.extend(common["aucs"])
         self.mean_return = common["mean_return"]
+        # Checkpoints of earlier versions were written after the warm-up.
+        self.warmup_updates = common.get("warmup_updates", self.config.discriminator_warmup)
         self.generator.set_state(common["generator"])
         self.noise.set_state(common["noise"])
         self.starts.bit_generator.state = common["starts"]

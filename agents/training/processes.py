@@ -65,6 +65,14 @@ class Processes:
         part = part.detach()
         return part if self.accelerator is None else self.accelerator.gather(part.contiguous())
 
+    def gather_objects(self, mine: Any) -> list[Any]:
+        """What each process gives, in the order of their ranks; for all of them."""
+        if self.accelerator is None:
+            return [mine]
+        from accelerate.utils import gather_object
+
+        return gather_object([mine])
+
     def rand(self, *shape: int, device: torch.device | None = None) -> Tensor:
         """Uniform numbers in [0, 1) of this shape: this process's part of what one would draw for
         the whole batch. All processes' global generators must stand alike."""

@@ -301,18 +301,27 @@ def run(*words, module="agents.train"):
     )
 
 
+def has_rows(folder):
+    progress = folder / "progress.csv"
+    return progress.exists() and progress.read_text().count("\n") > 6
+
+
+def is_warming_up(folder):
+    return (folder / "checkpoint.pt").exists()
+
+
 @pytest.mark.parametrize("small", LEVELS[1:], indirect=True)
-def test_a_run_killed_without_warning_goes_on_exactly(small, tmp_path):
-    """kill -9 somewhere in the middle, then --resume: the same weights, figures and checkpoint."""
+@pytest.mark.parametrize("moment", [is_warming_up, has_rows])
+def test_a_run_killed_without_warning_goes_on_exactly(small, moment, tmp_path):
+    """kill -9, then --resume: the same weights, figures and checkpoint."""
     config = dataclasses.replace(
-        small, iterations=30, start="partial", group=2, baseline="running-mean",
-        reward_source="random", normaliser="running", checkpoint_every=4,
+        small, iterations=20, start="partial", group=2, baseline="running-mean",
+        reward_source="random", normaliser="running", checkpoint_every=4, discriminator_warmup=30,
     )  # fmt: skip
     whole = train(config, tmp_path / "whole", progress=False)
     cut = run(*command(config, tmp_path / "cut"))
-    progress = tmp_path / "cut" / "progress.csv"
     deadline = time.monotonic() + 100
-    while not (progress.exists() and progress.read_text().count("\n") > 6):
+    while not moment(tmp_path / "cut"):
         assert cut.poll() is None, cut.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -326,7 +335,7 @@ def test_a_run_killed_without_warning_goes_on_exactly(small, tmp_path):
     assert torch.equal(flat(saved.priors), flat(whole.policies))
     assert torch.equal(flat([saved.discriminator]), flat([whole.discriminator]))
     rows = [table(tmp_path / name / "progress.csv") for name in ("cut", "whole")]
-    assert list(map(untimed, rows[0])) == list(map(untimed, rows[1])) and len(rows[0]) == 30
+    assert list(map(untimed, rows[0])) == list(map(untimed, rows[1])) and len(rows[0]) == 20
     states = [
         torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["state"]["train_state"]
         for name in ("cut", "whole")
@@ -376,6 +385,7 @@ def test_two_processes_make_the_run_of_one(tmp_path):
     )  # fmt: skip
     _, error = two.communicate(timeout=200)
     assert two.returncode == 0, error[-3000:]
+    assert [file.name for file in (tmp_path / "two").glob("*.pt*")] == ["checkpoint.pt"]
     saved = bundles.load(tmp_path / "two" / "bundle")
     torch.testing.assert_close(flat(saved.priors), flat(one.policies), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(
