@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from agents.training import finite
 from pretrain.codes import SplitCodes
 from pretrain.data import Images
 from pretrain.pictures import Pictures, pool_for
@@ -131,9 +132,11 @@ def fit_labels(
             loss = F.cross_entropy(output, targets[index], label_smoothing=0.05)
         else:
             loss = F.mse_loss(output, targets[index])
+        remedy = f"lower its learning rate ({learning_rate})"
+        finite.check_losses({"loss": loss}, "the feature net's", remedy)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        finite.step(net, optimizer, "the feature net's", remedy)
         schedule.step()
         if (step + 1) % max(1, steps // 20) == 0:
             bar.set_postfix_str(f"loss {loss.item():.4g}")

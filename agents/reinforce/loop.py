@@ -23,6 +23,7 @@ from agents.reinforce.config import Config
 from agents.reinforce.losses import advantages, policy_losses, returns
 from agents.reinforce.run import Result, Run
 from agents.reinforce.state import Grids, Rollout, TrainState
+from agents.training import finite
 from agents.training.discriminator import auc
 from agents.training.files import Row
 from agents.training.optimise import average_into
@@ -64,11 +65,13 @@ def train(
     Raises:
         ValueError: if a setting, the bundle, or a score is bad; if ``out`` holds a run already, or,
             to resume, none, or one of other settings.
+        NotFiniteError: if a loss, a gradient or a weight is not finite; it names the last good
+            checkpoint, which stays.
     """
     state = TrainState(config, bundle)
     run = Run(state, out, resume, clock)
     try:
-        with run.bar(progress) as bar:
+        with run.bar(progress) as bar, finite.naming_last_good(run.checkpoint_file):
             warm_up(state, run, bar)
 
             while not run.is_over():
@@ -262,6 +265,7 @@ def update_policy(
                 nats = likelihood_loss(state)
                 row["nats_per_code"] = nats.item()
                 losses["mle_loss"] = config.mle_coef * nats
+            finite.check_losses(losses, "the policy's", _remedy(config))
             if learn:
                 _step(state, losses)
     return row
@@ -281,8 +285,12 @@ def _step(state: TrainState, losses: dict[str, Tensor]) -> None:
     state.optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     state.processes.average_gradients(state.learning)
-    state.optimizer.step()
+    finite.step(state.learning, state.optimizer, "the policy's", _remedy(state.config))
     average_into(state.averages, state.policies, state.config.ema)
+
+
+def _remedy(config: Config) -> str:
+    return f"lower learning_rate={config.learning_rate}"
 
 
 def flat(grids: Grids) -> Tensor:

@@ -80,9 +80,19 @@ class Run:
         self.timings = Timings(clock, before)
         self.seconds = before  # when the present iteration began
 
+    @property
+    def checkpoint_file(self) -> Path | None:
+        """What the run goes on from; None if it writes nothing."""
+        return self.checkpoint and self.checkpoint.file
+
     def save(self) -> None:
-        """Write a checkpoint, if the run has a folder."""
+        """Write a checkpoint, if the run has a folder.
+
+        Raises:
+            NotFiniteError: if the nets give what is not finite; the checkpoint before stays.
+        """
         if self.checkpoint:
+            self.state.check_outputs()
             common, of_this_process = self.state.state()
             stored = {
                 "train_state": common,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from agents.training import finite
 from agents.training.checkpoint import Checkpoint
 from agents.training.files import Row
 from agents.training.processes import Processes
@@ -191,8 +192,9 @@ def optimise(
         in the first row, which is the net as it came) and the figures of ``validate``.
 
     Raises:
-        ValueError: if the batch cannot be shared out evenly, a loss is not finite, or the
-            checkpoint is of other settings.
+        ValueError: if the batch cannot be shared out evenly, or the checkpoint is of other
+            settings.
+        NotFiniteError: if a loss, a gradient or a weight is not finite. The last checkpoint stays.
     """
     run = _Optimisation(net, losses, training, Processes(device), also, seed, clock)
     settings = {"seed": seed, "examples": count, **asdict(training)}
@@ -222,7 +224,8 @@ def optimise(
                 log(run.state["history"], candidate)
         if finished or run.is_out_of_patience():
             break
-        run.update(batches)
+        with finite.naming_last_good(checkpoint):
+            run.update(batches)
         bar.update()
         if saved and run.state["step"] % training.checkpoint_every == 0:
             run.count_seconds()
@@ -349,7 +352,7 @@ class _Optimisation:
         self.processes.average_gradients(self.net)
         if training.clip:
             nn.utils.clip_grad_norm_(self.net.parameters(), training.clip)
-        self.optimizer.step()
+        finite.step(self.net, self.optimizer, f"update {step + 1}'s", self._remedy())
         self.state["step"] = step + 1
         if training.ema:
             # A short memory at first, so that the average does not carry the random start.
@@ -362,17 +365,17 @@ class _Optimisation:
         mixed = torch.autocast(kind, torch.bfloat16, enabled=training.precision == "bfloat16")
         with mixed:
             named = self.losses(batch)
+        finite.check_losses(named, f"update {state['step'] + 1}'s", self._remedy())
         total = torch.stack([loss.float().sum() for loss in named.values()]).sum()
-        if not torch.isfinite(total):
-            found = {name: loss.item() for name, loss in named.items()}
-            raise ValueError(
-                f"the loss of update {state['step'] + 1} is not finite: {found}. Lower the "
-                f"learning rate ({training.learning_rate}), clip the gradient, or look at the data"
-            )
         (total / training.accumulate).backward()
         for name, loss in named.items():
             state["sums"][name] = state["sums"].get(name, 0.0) + loss.item() / training.accumulate
         state["summed"] += 1 / training.accumulate
+
+    def _remedy(self) -> str:
+        """What to do when it diverges."""
+        rate = self.training.learning_rate
+        return f"lower the learning rate ({rate}), clip the gradient, or look at the data"
 
     def keep_best(self) -> None:
         """Leave the weights that were best in validation in the net."""

@@ -181,7 +181,7 @@ def test_examples_loaded_ahead_are_the_same():
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     net = nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=r"update 1 is not finite: \{'broken': nan\}"):
+    with pytest.raises(ValueError, match=r"update 1's loss is not finite: \{'broken': nan\}"):
         optimise.optimise(
             net,
             lambda batch: {"broken": net(batch).sum() * float("nan")},
