@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from agents.training.processes import Processes
+from agents.training.signals import telling_of_stops
 from pretrain.overrides import EVERY_LEVEL, help_text, override
 from pretrain.recipe_table import recipe_table
 from pretrain.recipes import RECIPES
@@ -37,18 +38,19 @@ def main(argv: list[str] | None = None) -> None:
         return
     torch.set_num_threads(arguments["threads"])
     work = Path(arguments["work"] or f"runs/pretrain/{recipe}")
-    path = pretrain(
-        override(RECIPES[recipe], changes),
-        Path(arguments["out"]) if arguments["out"] else work / "bundle",
-        folder=arguments["data"],
-        seed=arguments["seed"],
-        flip=arguments["flip"],
-        work=work,
-        device=arguments["device"],
-        inception=arguments["inception"],
-        command=_command(arguments),
-        classes=arguments["classes"],
-    )
+    with telling_of_stops("what is done is kept, and the same command goes on"):
+        path = pretrain(
+            override(RECIPES[recipe], changes),
+            Path(arguments["out"]) if arguments["out"] else work / "bundle",
+            folder=arguments["data"],
+            seed=arguments["seed"],
+            flip=arguments["flip"],
+            work=work,
+            device=arguments["device"],
+            inception=arguments["inception"],
+            command=_command(arguments),
+            classes=arguments["classes"],
+        )
     if Processes(arguments["device"]).rank == 0:
         size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
         there = str(path.absolute())  # a bare word would be a name

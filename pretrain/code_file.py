@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.training.files import write_whole
+from ral_env.files import check_room, told, write_bytes, write_whole
 
 Span = tuple[int, int]  # first row, last + 1
 
@@ -55,6 +55,8 @@ class CodeFile:
             side.unlink()
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._note(0, [])  # the side file is there before the file
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        check_room(self.file.parent, size, f"the codes of {shape[0]} images")
         write_whole(
             self.file, lambda fresh: np.lib.format.open_memmap(fresh, "w+", dtype, shape).flush()
         )
@@ -80,7 +82,7 @@ class CodeFile:
         would end it without a word.
         """
         stored = self._stored
-        with self.file.open("r+b") as stream:
+        with told(self.file, stored.nbytes), self.file.open("r+b") as stream:
             stream.seek(stored.offset + span[0] * stored.strides[0])
             stream.write(codes.astype(stored.dtype).tobytes())
             stream.flush()
@@ -123,7 +125,7 @@ class CodeFile:
 
     def _note(self, rank: int, written: list[Span]) -> None:
         text = json.dumps(self.identity | {"done": written})
-        write_whole(self._side_file(rank), lambda fresh: fresh.write_text(text))
+        write_bytes(self._side_file(rank), text.encode())
 
     def _side_file(self, rank: int) -> Path:
         name = self.file.name

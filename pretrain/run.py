@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 import ral_env
-from agents.training.files import write_whole
 from agents.training.processes import Processes
 from agents.training.run_folder import RunFolder
 from pretrain import data
@@ -28,6 +27,7 @@ from pretrain.priors import make_priors
 from pretrain.stages import Pretraining
 from pretrain.vqvae import train_vqvae, usage
 from ral_env import bundle
+from ral_env.files import check_writable, write_bytes
 from ral_env.nets import VQVAE, FeatureNet, FeatureNetConfig
 
 FOLDER_CLASSES = FeatureNetConfig(hidden=12, outputs=0, name="classes of the folder, 32-d")
@@ -74,9 +74,11 @@ def pretrain(
     Raises:
         ValueError: If the recipe needs a folder and none is given, or the folder holds no images
             (the message says what to download), or the oracle needs styles that the images do not
-            have, or ``work`` holds a run of another recipe.
+            have, or ``work`` holds a run of another recipe, or one that another process is at.
+        DiskError: If ``out`` or ``work`` cannot be written to, or has no room.
     """
     start = time.perf_counter()
+    check_writable(out)
     images = _load_images(recipe, folder, seed, flip, classes)
     recipe = _with_features(recipe, images, classes)
     styles = known_styles(recipe, images)
@@ -118,6 +120,7 @@ def pretrain(
             dataset=dataset,
         )
     run.folder.processes.barrier()
+    run.folder.close()
     return out
 
 
@@ -153,6 +156,7 @@ def _begin(recipe: Recipe, asked: dict[str, Any], work: Path, device: str) -> Pr
         notes={"versions": versions},
         processes=Processes(device),
     )
+    place.write_config()
     return Pretraining(recipe, asked["seed"], device, place)
 
 
@@ -170,7 +174,7 @@ def _write(
 ) -> None:
     """metrics.json in the work folder, and the bundle, which then has the codes."""
     text = json.dumps(metrics, indent=2) + "\n"
-    write_whole(run.folder.path("metrics.json"), lambda fresh: fresh.write_text(text))
+    write_bytes(run.folder.path("metrics.json"), text.encode())
     flat, splits = codes.at_most(run.recipe.keep)
     (kind, (discriminator, scale)), *others = discriminators.items()
     bundle.save(

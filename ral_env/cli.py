@@ -18,6 +18,7 @@ from typing import Any
 from gymnasium.error import Error as GymnasiumError
 
 import ral_env
+from ral_env.files import DiskError
 from ral_env.tasks import TASKS, Task
 
 # subcommand -> (function of the arguments that follow it, one line of help)
@@ -79,6 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if package not in EXTRAS:
             raise
         return _fail(f"{package} is not installed: pip install 'ral-env[{EXTRAS[package]}]'")
+    except DiskError as error:
+        if os.environ.get("RAL_DEBUG") == "1":
+            raise
+        return _fail(str(error))
     except (ValueError, GymnasiumError) as error:
         bad_input = isinstance(error, GymnasiumError) or _ours(error)
         if os.environ.get("RAL_DEBUG") == "1" or not bad_input:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 import ral_env  # noqa: F401  registers the ids
+from ral_env.files import check_writable, write_bytes
 from ral_env.nets import joint
 from ral_env.tasks import expect_ours
 
@@ -76,11 +78,14 @@ def save(pictures: list[np.ndarray], out: str | Path, size: int, fps: float) -> 
         image.resize(shape, resample).quantize(64, dither=Image.Dither.NONE) for image in images
     ]
     durations = [round(1000 / fps)] * (len(images) - 1) + [2000]
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    gif = io.BytesIO()
     images[0].save(
-        path, save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True
-    )
+        gif, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0,
+        optimize=True,
+    )  # fmt: skip
+    path = Path(out)
+    check_writable(path)
+    write_bytes(path, gif.getvalue())
     return path
 
 
@@ -127,6 +132,9 @@ def command(
         raise ValueError(
             f"length={length}, size={size}, fps={fps}: expected at least 2, 16, above 0"
         )
+    if Path(out).is_dir() or Path(out).suffix.lower() != ".gif":
+        raise ValueError(f"out={out!r}, expected the name of a GIF file")
+    check_writable(Path(out))
     canvas = _make(env, bundle, start, overlay, "rgb_array")
     every = max(1, canvas.unwrapped.layout.length // (length - 1))
     path = save(frames(canvas, seed, every, temperature), out, size, fps)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from agents.reinforce.config import Config
 from agents.reinforce.losses import advantages, policy_losses, returns
@@ -27,6 +26,7 @@ from agents.training import finite
 from agents.training.discriminator import auc
 from agents.training.files import Row
 from agents.training.optimise import average_into
+from agents.training.progress import ProgressBar
 from agents.training.timings import Timings
 from ral_env import bundle as bundles
 from ral_env import starts
@@ -51,8 +51,9 @@ def train(
     Args:
         config: the settings.
         out: folder for config.json, progress.csv, TensorBoard events, sample grids, checkpoints
-            and, at the end or on Ctrl-C, the fine-tuned bundle (``out/bundle``) and a row of
-            results (metrics.csv). None writes nothing.
+            and, at the end, the fine-tuned bundle (``out/bundle``) and a row of results
+            (metrics.csv). None writes nothing. Ctrl-C, SIGTERM and SIGHUP stop the run at the end
+            of its iteration: a checkpoint and the bundle are written, and no results.
         progress: whether to show a progress bar.
         watch: called every ``watch_every`` iterations with the iteration and the policies as they
             would be returned; what it returns is logged with the other figures.
@@ -67,11 +68,12 @@ def train(
             to resume, none, or one of other settings.
         NotFiniteError: if a loss, a gradient or a weight is not finite; it names the last good
             checkpoint, which stays.
+        DiskError: if ``out`` cannot be written to, or has no room.
     """
     state = TrainState(config, bundle)
-    run = Run(state, out, resume, clock)
-    try:
-        with run.bar(progress) as bar, finite.naming_last_good(run.checkpoint_file):
+    with Run(state, out, resume, clock) as run:
+        run.begin()
+        with run.signals, run.bar(progress) as bar, finite.naming_last_good(run.checkpoint_file):
             warm_up(state, run, bar)
 
             while not run.is_over():
@@ -114,31 +116,29 @@ def train(
                 if state.iteration % config.checkpoint_every == 0:
                     run.save()
                 run.show(bar, row)
-        run.save()
-    except KeyboardInterrupt:
-        run.interrupted = True
-    finally:
-        state.envs.close()
-    return run.finish()
+            run.save()
+        return run.finish()
 
 
 # --- an iteration, in its order ---
 
 
-def warm_up(state: TrainState, run: Run, bar: tqdm) -> None:
+def warm_up(state: TrainState, run: Run, bar: ProgressBar) -> None:
     """Let the discriminator learn before the policy does, or go on with that.
 
     It takes minutes at the paper's sizes: there are checkpoints inside it, too.
     """
     config, timings = state.config, run.timings
     for step in range(state.warmup_updates, config.discriminator_warmup):
-        if step % config.checkpoint_every == 0:
+        if run.is_asked_to_stop():
+            return
+        if step and step % config.checkpoint_every == 0:
             run.save()
         if config.fake_pool and step % max(1, config.discriminator_updates) == 0:
             state.pool.append(sample_rollout(state, timings).fakes)
         update_discriminator(state, timings)
         state.warmup_updates = step + 1
-        bar.set_postfix_str(f"discriminator warm-up {step + 1}/{config.discriminator_warmup}")
+        bar.tell(f"discriminator warm-up {step + 1}/{config.discriminator_warmup}")
     if not state.iteration:
         run.save()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from agents.training.files import write_whole
+from agents.training.files import read_tensors, write_tensors
 from agents.training.processes import Processes
 from ral_env import migrations
 
@@ -56,7 +56,7 @@ class Checkpoint:
                 "ranks": ranks,
             }
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.file, lambda fresh: torch.save(whole, fresh))
+            write_tensors(self.file, whole)
 
     def restore(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Put the parts and the random numbers back: ``state`` and ``own`` as they were saved.
@@ -68,7 +68,7 @@ class Checkpoint:
         """
         file = self.file
         try:
-            whole = torch.load(file, map_location="cpu", weights_only=True)
+            whole = read_tensors(file)
             found = whole["settings"]
             if self.kind:
                 found = migrations.renamed(found, self.kind, str(file))
@@ -104,4 +104,4 @@ class Checkpoint:
             return whole
         # Earlier versions gave each further process a file beside the first one's.
         file = self.file.with_name(f"{self.file.name}.{rank}")
-        return torch.load(file, map_location="cpu", weights_only=True) if file.exists() else {}
+        return read_tensors(file) if file.exists() else {}

@@ -1,31 +1,39 @@
-"""Rows of figures, and files that are there whole or not at all."""
+"""Rows of figures, and tensors, in files that are there whole or not at all."""
 
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Callable, Mapping, Sequence
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ral_env.files import write_bytes, write_whole
+
+__all__ = ["Row", "read_tensors", "write_rows", "write_tensors", "write_whole"]
+
 Row = dict[str, float]
-
-
-def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside where it is to be, then rename it: it is there whole or not at all."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    write(fresh)
-    os.replace(fresh, file)
 
 
 def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a CSV, whole or not at all: its columns are those of all rows, as they first come."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns)
+    table.writeheader()
+    table.writerows(rows)
+    write_bytes(file, text.getvalue().encode())
 
-    def write(fresh: Path) -> None:
-        with fresh.open("w", newline="") as stream:
-            table = csv.DictWriter(stream, columns)
-            table.writeheader()
-            table.writerows(rows)
 
-    write_whole(file, write)
+def write_tensors(file: Path, values: Any) -> None:
+    """Write tensors and plain Python values as torch does, whole or not at all."""
+    buffer = io.BytesIO()  # torch has no words for a full disk
+    torch.save(values, buffer)
+    write_bytes(file, buffer.getvalue())
+
+
+def read_tensors(file: Path) -> Any:
+    """What :func:`write_tensors` wrote, on the CPU."""
+    return torch.load(file, map_location="cpu", weights_only=True)

@@ -19,12 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from agents.training import finite
 from agents.training.checkpoint import Checkpoint
 from agents.training.files import Row
 from agents.training.processes import Processes
+from agents.training.progress import progress_bar
+from agents.training.signals import StopSignals
 from ral_env.ranges import check_ranges
 
 
@@ -195,6 +196,8 @@ def optimise(
         ValueError: if the batch cannot be shared out evenly, or the checkpoint is of other
             settings.
         NotFiniteError: if a loss, a gradient or a weight is not finite. The last checkpoint stays.
+        KeyboardInterrupt: after Ctrl-C; or SystemExit, after SIGTERM or SIGHUP: at the end of the
+            update, with a checkpoint.
     """
     run = _Optimisation(net, losses, training, Processes(device), also, seed, clock)
     settings = {"seed": seed, "examples": count, **asdict(training)}
@@ -205,32 +208,27 @@ def optimise(
         run.state |= saved.restore()[0]
     run.start_clock()
     batches = _batches(load, count, training, seed, run.state["step"], run.processes)
-    shown = bool(label) and run.processes.rank == 0
-    bar = tqdm(
-        total=training.steps,
-        initial=run.state["step"],
-        desc=label,
-        unit="step",
-        disable=not shown,
-        mininterval=1.0,
-    )
-    while True:
-        finished = run.is_over(seconds)
-        if run.is_validation_due(finished):
-            row, candidate = run.validate(validate)
-            if shown:
-                bar.write(f"{label} {_told(row)}")
-            if log and run.processes.rank == 0:
-                log(run.state["history"], candidate)
-        if finished or run.is_out_of_patience():
-            break
-        with finite.naming_last_good(checkpoint):
+    name = label if run.processes.rank == 0 else ""
+    bar = progress_bar(training.steps, name, "step", run.state["step"])
+    with bar, StopSignals() as signals, finite.naming_last_good(checkpoint):
+        while True:
+            finished = run.is_over(seconds)
+            if run.is_validation_due(finished):
+                row, candidate = run.validate(validate)
+                if name:
+                    bar.write(f"{name} {_told(row)}")
+                if log and run.processes.rank == 0:
+                    log(run.state["history"], candidate)
+            if finished or run.is_out_of_patience():
+                break
             run.update(batches)
-        bar.update()
-        if saved and run.state["step"] % training.checkpoint_every == 0:
-            run.count_seconds()
-            saved.save(run.state)
-    bar.close()
+            bar.update()
+            asked = signals.came(run.processes)
+            if saved and (asked or run.state["step"] % training.checkpoint_every == 0):
+                run.count_seconds()
+                saved.save(run.state)
+            if asked:
+                signals.leave()
     run.keep_best()
     if saved:
         saved.save(run.state)

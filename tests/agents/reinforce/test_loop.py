@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -184,8 +185,8 @@ def test_the_policy_comes_to_please_the_discriminator(small):
 
 def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path):
     def interrupt(iteration, policies):
-        if iteration == 3:
-            raise KeyboardInterrupt
+        if iteration == 2:
+            signal.raise_signal(signal.SIGINT)
         return {}
 
     result = train(small, tmp_path / "run", progress=False, watch=interrupt, watch_every=1)

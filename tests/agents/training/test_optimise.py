@@ -91,6 +91,21 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been(fit, step, tmp_path):
     assert [f.name for f in file.parent.iterdir()] == ["state.pt"], "nothing else is left behind"
 
 
+@pytest.mark.parametrize(
+    ("number", "end"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_stopped_run_is_saved_at_the_end_of_its_update_and_goes_on(number, end, tmp_path):
+    def stop(rows, net):
+        if rows[-1]["step"] == 8:
+            signal.raise_signal(number)
+
+    file = tmp_path / "state.pt"
+    with pytest.raises(end):
+        fit_prior(file, stop, checkpoint_every=1000)
+    assert torch.load(file, weights_only=True)["state"]["step"] == 9
+    same(fit_prior(file, checkpoint_every=1000), fit_prior())
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = fit_prior(tmp_path / "state.pt")
     start = time.perf_counter()
