@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import nn
 from agents.evaluation.evaluator import results
 from agents.reinforce.state import Rollout, TrainState
 from agents.training.checkpoint import Checkpoint
-from agents.training.files import Row
+from agents.training.files import Row, read_rows
 from agents.training.progress import ProgressBar, progress_bar
 from agents.training.run_folder import RunFolder
 from agents.training.signals import StopSignals
@@ -100,9 +101,23 @@ class Run:
         stored = migrations.renamed(stored, "checkpoint", str(checkpoint.file))
         self.state.load_state(stored["train_state"], of_this_process)
         self.state.iteration, self.seconds = stored["iteration"], stored["seconds"]
-        self.history = stored["history"]
+        self.history = stored.get("history", [])  # earlier versions kept it there
+        if self.state.iteration and "history" not in stored:
+            self.history = self._stored_history()
         if self.folder.writes:
             self.folder.figures().rewrite(self.history)
+
+    def _stored_history(self) -> list[Row]:
+        """The rows of the iterations before the checkpoint; it is warned of if some are missing."""
+        file, count = self.folder.path("progress.csv"), self.state.iteration
+        rows = read_rows(file)[:count] if file.exists() else []
+        if len(rows) < count:
+            warnings.warn(
+                f"{file} has {len(rows)} rows, expected {count}, one an iteration until the "
+                "checkpoint: the run goes on, and its figures lack the others",
+                stacklevel=5,
+            )
+        return rows
 
     def begin(self) -> None:
         """Write the first checkpoint of a new run, and see that there is room for its bundle.
@@ -130,9 +145,10 @@ class Run:
         if self.checkpoint:
             self.state.check_outputs()
             common, of_this_process = self.state.state()
+            if self.folder.writes and self.history:
+                self.folder.figures().sync()  # the checkpoint counts on its rows
             stored = {
                 "train_state": common,
-                "history": self.history,
                 "iteration": self.state.iteration,
                 "seconds": self._elapsed(),
             }
@@ -206,8 +222,8 @@ class Run:
         if self.folder.writes:
             figures = {
                 "algo": "reinforce", "env": config.env, "seed": config.seed,
-                "iterations": len(self.history),
-                "canvases": len(self.history) * config.canvases, "seconds": result.seconds,
+                "iterations": state.iteration,
+                "canvases": state.iteration * config.canvases, "seconds": result.seconds,
             }  # fmt: skip
             if not result.interrupted:
                 figures |= results(state.bundle, averages, seed=config.seed)

@@ -67,16 +67,13 @@ class Checkpoint:
             ValueError: if it cannot be read or is of other settings.
         """
         file = self.file
-        try:
-            whole = read_tensors(file)
-            found = whole["settings"]
-            if self.kind:
-                found = migrations.renamed(found, self.kind, str(file))
-            mine = self._of_this_process(whole)
-        except Exception as error:  # torch raises many kinds for a file that is cut or another's
-            raise ValueError(
-                f"checkpoint {file} cannot be read ({error}): remove it to begin anew"
-            ) from error
+        whole = read_tensors(file)
+        if not isinstance(whole, dict) or not {"settings", "parts", "state"} <= whole.keys():
+            raise ValueError(f"{file} is no checkpoint of a run: remove it to begin anew")
+        found = whole["settings"]
+        if self.kind:
+            found = migrations.renamed(found, self.kind, str(file))
+        mine = self._of_this_process(whole)
         other = {k: (found.get(k), v) for k, v in self.settings.items() if found.get(k) != v}
         if other:
             told = ", ".join(

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ class Figures:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         self.rows = [{name: row.get(name, "") for name in columns} for row in rows]  # type: ignore
         write_rows(self.file, self.rows)
+
+    def sync(self) -> None:
+        """See that the rows are on the disk itself."""
+        with told(self.file), self.file.open("rb") as stream:
+            os.fsync(stream.fileno())
 
     def draw(self, row: Row) -> None:
         """A row in TensorBoard."""

@@ -65,3 +65,19 @@ def test_a_run_that_was_cut_before_its_first_checkpoint_begins_anew(config, tmp_
     shutil.copy(tmp_path / "whole" / "config.json", tmp_path / "cut")
     resumed = train(config, tmp_path / "cut", progress=False, resume=True)
     assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_a_checkpoint_does_not_grow_with_the_history(config, tmp_path):
+    train(config, tmp_path / "run", progress=False)
+    stored = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert "history" not in stored["state"], "progress.csv has it"
+
+
+def test_a_run_whose_rows_are_lost_goes_on_with_a_warning(config, tmp_path):
+    whole = train(config, tmp_path / "run", progress=False)
+    file = tmp_path / "run" / "progress.csv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    with pytest.warns(UserWarning, match="progress.csv has 1 rows, expected 3"):
+        resumed = train(config, tmp_path / "run", progress=False, resume=True)
+    assert untimed(resumed.history) == untimed(whole.history)[:1]
+    assert torch.equal(weights(resumed), weights(whole))
