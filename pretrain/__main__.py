@@ -14,6 +14,8 @@ from pretrain.overrides import EVERY_LEVEL, help_text, override
 from pretrain.recipe_table import recipe_table
 from pretrain.recipes import RECIPES
 from pretrain.run import pretrain
+from ral_env.envs.options import torch_device
+from ral_env.ranges import COUNT, SEED, check_values
 
 DESCRIPTION = """
 Train a VQ-VAE, priors and a discriminator on images and write them as a bundle. The same command
@@ -36,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     if changes == ["help"]:
         print(help_text(RECIPES[recipe]))
         return
+    check_values(arguments, threads=COUNT, seed=SEED)
+    torch_device(arguments["device"])
     torch.set_num_threads(arguments["threads"])
     work = Path(arguments["work"] or f"runs/pretrain/{recipe}")
     with telling_of_stops("what is done is kept, and the same command goes on"):

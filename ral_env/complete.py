@@ -18,6 +18,7 @@ import ral_env  # noqa: F401  registers the ids
 from ral_env import images
 from ral_env.files import check_writable, write_bytes
 from ral_env.nets import joint
+from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tasks import expect_ours
 
 HIDDEN = 128  # grey of the rows that are not kept
@@ -180,8 +181,7 @@ def command(
     Returns:
         A completion for each file; the PNG has a line for each.
     """
-    if count < 1:
-        raise ValueError(f"count={count}, expected 1 or more")
+    check_values(locals(), count=COUNT, temperature="[0, inf)", seed=SEED)
     path = Path(out)
     if path.is_dir():
         raise ValueError(f"out={out!r} is a folder, expected the name of a PNG file")

@@ -20,10 +20,12 @@ from tqdm import tqdm
 import ral_env
 from ral_env import migrations
 from ral_env.bundle import Bundle
+from ral_env.envs.options import torch_device
 from ral_env.files import check_writable, write_bytes
 from ral_env.nets import PixelCNN, joint
 from ral_env.nets.graph import GraphSampler
 from ral_env.picture import contact_sheet, to_bytes
+from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tasks import expect_ours
 
 BACKENDS = ("eager", "graph", "compiled")
@@ -106,9 +108,9 @@ def command(
         precision: Number format of the backends graph and compiled; bfloat16 is not exact.
         out: Name of the PNG file.
     """
-    if min(count, batch) < 1:
-        raise ValueError(f"count={count}, batch={batch}: expected 1 or more")
     settings = dict(locals())
+    check_values(settings, count=COUNT, batch=COUNT, temperature="[0, inf)", seed=SEED)
+    torch_device(device)
     path = Path(out)
     if path.is_dir() or path.suffix.lower() != ".png":
         raise ValueError(f"out={out!r}, expected the name of a PNG file")

@@ -31,6 +31,7 @@ from agents.training.run_folder import stored_config
 from ral_env import StandInWarning, migrations
 from ral_env.bundle import Bundle
 from ral_env.envs.single import LatentCanvasEnv
+from ral_env.ranges import COUNT, check_values
 from ral_env.tasks import expect_ours
 
 # Every field of Config is in one group of the help.
@@ -137,6 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     settings, source = default_settings(argv)
     parser.set_defaults(settings)
     arguments = parser.parse_args(argv)
+    check_values(vars(arguments), threads=COUNT)
     torch.set_num_threads(arguments.threads)
     config = make_config(parser, arguments, Config)
     out = arguments.out or _folder(config.env, config.seed)

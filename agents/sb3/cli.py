@@ -12,6 +12,7 @@ from agents.sb3.config import Config
 from agents.sb3.train import train
 from agents.training.command import add_config, make_config
 from ral_env import migrations
+from ral_env.ranges import COUNT, check_values
 
 # Every field of Config is in one group of the help.
 GROUPS = {
@@ -56,6 +57,7 @@ def parse(algo: str, argv: list[str]) -> tuple[Config, str, int]:
     """
     parser = make_parser(algo)
     arguments = parser.parse_args(migrations.options(argv, "sb3"))
+    check_values(vars(arguments), threads=COUNT)
     config = make_config(parser, arguments, Config)
     out = arguments.out or f"runs/{config.env}-{algo}-{config.seed}"
     return config, out, arguments.threads

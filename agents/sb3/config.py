@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agents.training.discriminator import DiscriminatorTraining
-from ral_env.ranges import check_ranges
+from ral_env.ranges import SEED, check_ranges
 
 
 @dataclass(frozen=True)
@@ -77,5 +77,5 @@ class Config:
             max_nats="(0, inf]",
             discriminator_updates="[0, inf)",
             discriminator_warmup="[0, inf)",
-            seed="[0, inf)",
+            seed=SEED,
         )

@@ -33,6 +33,7 @@ from agents.sb3.policy import PixelCNNPolicy
 from agents.sb3.vec_env import LatentCanvasVecEnv, make_vec_env, vector_env
 from agents.training.run_folder import RunFolder
 from ral_env.bundle import Bundle
+from ral_env.envs.options import torch_device
 from ral_env.envs.vector import LatentCanvasVectorEnv
 
 
@@ -42,6 +43,7 @@ def build(algo: str, config: Config) -> tuple[Any, list[BaseCallback]]:
     Args:
         algo: ``ppo``, ``a2c``, ``trpo``, ``maskable-ppo`` or ``dqn``.
     """
+    torch_device(config.device)
     bundle: dict[str, Any] = {} if config.bundle is None else {"bundle": config.bundle}
     envs = make_vec_env(
         config.env, config.canvases, seed=config.seed, reward=config.reward,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.training.files import Row
+from ral_env.envs.options import torch_device
 
 
 class Processes:
@@ -17,11 +18,14 @@ class Processes:
     Attributes:
         count, rank: how many, and which one this is; the first, 0, writes files.
         device: where this one computes.
+
+    Raises:
+        ValueError: if there is no such device here.
     """
 
     def __init__(self, device: str | torch.device = "cpu"):
         self.accelerator: Any = None
-        self.count, self.rank, self.device = 1, 0, torch.device(device)
+        self.count, self.rank, self.device = 1, 0, torch_device(device)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import Accelerator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -31,9 +32,9 @@ class ProgressBar(tqdm):
     def tell(self, words: str) -> None:
         """Say something at the end of the bar, as soon as it is drawn again."""
         self.set_postfix_str(words, refresh=False)
-        if not self.disable and self._time() - self.last_print_t >= self.mininterval:
+        if not self.disable and time.time() - self.last_print_t >= self.mininterval:
             self.refresh()
-            self.last_print_t = self._time()
+            self.last_print_t = time.time()
 
 
 def progress_bar(
@@ -48,10 +49,10 @@ def progress_bar(
         stream: where it is drawn, in place of standard error.
         more: further arguments of tqdm.
     """
-    stream = sys.stderr if stream is None else stream
-    how: dict[str, Any] = {"file": stream, "mininterval": 1.0}
-    if not stream.isatty():
-        how = {"file": _Lines(stream), "bar_format": LOG_FORMAT}
+    shown: TextIO = sys.stderr if stream is None else stream
+    how: dict[str, Any] = {"file": shown, "mininterval": 1.0}
+    if not shown.isatty():
+        how = {"file": _Lines(shown), "bar_format": LOG_FORMAT}
         how |= {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS}
     how |= {"total": total, "initial": done, "desc": label, "unit": unit, "disable": not label}
     return ProgressBar(**how, **more)

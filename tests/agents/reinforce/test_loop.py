@@ -18,6 +18,7 @@ from agents.reinforce import PRESETS, Config, train
 from agents.reinforce.loop import compute_advantages, play, sample_rollout, score, update_policy
 from agents.reinforce.state import Rollout, TrainState
 from agents.training.discriminator import DiscriminatorTraining
+from agents.training.files import read_tensors, write_tensors
 from agents.training.timings import Timings
 from ral_env import bundle as bundles
 from ral_env.nets import PatchGANConfig, PixelCNN, joint
@@ -354,6 +355,18 @@ def test_a_run_is_never_overwritten_nor_resumed_as_another(small, tmp_path):
         train(small, tmp_path / "none", progress=False, resume=True)
     again = train(small, tmp_path / "run", progress=False, resume=True)
     assert len(again.history) == small.iterations, "it was finished already"
+
+
+def test_a_resume_that_is_refused_by_the_checkpoint_changes_nothing(small, tmp_path):
+    train(small, tmp_path / "run", progress=False)
+    file = tmp_path / "run" / "checkpoint.pt"
+    stored = read_tensors(file)
+    write_tensors(file, stored | {"settings": stored["settings"] | {"gamma": 0.5}})
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
+    other = dataclasses.replace(small, checkpoint_every=7)  # which is free to change
+    with pytest.raises(ValueError, match="checkpoint.pt is of other settings .gamma: 0.5 there"):
+        train(other, tmp_path / "run", progress=False, resume=True)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before
 
 
 def test_two_processes_make_the_run_of_one(tmp_path):

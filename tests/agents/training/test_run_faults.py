@@ -1,6 +1,7 @@
 """A run's folder when something went wrong: another run in it, a writer that died, a full disk."""
 
 import stat
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ CONFIG = {"seed": 1}
 
 
 def opened(folder, **changes):
-    return RunFolder(folder, CONFIG, **({"kind": "reinforce"} | changes))
+    settings: dict[str, Any] = {"kind": "reinforce"} | changes
+    return RunFolder(folder, CONFIG, **settings)
 
 
 @pytest.mark.parametrize("resume", [True, None])
