@@ -46,7 +46,16 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer, what: str, remedy: st
     if not torch.isfinite(get_total_norm(gradients)):
         raise NotFiniteError(f"{what} gradient is not finite; {remedy}")
     optimizer.step()
-    if not torch.isfinite(get_total_norm([p.detach() for p in weights])):
+    check_weights(net, what, remedy)
+
+
+def check_weights(net: nn.Module, what: str, remedy: str) -> None:
+    """Refuse a net whose weights are not finite; arguments as of :func:`check_losses`.
+
+    Raises:
+        NotFiniteError: if they are not.
+    """
+    if not torch.isfinite(get_total_norm([p.detach() for p in net.parameters()])):
         raise NotFiniteError(f"{what} weights are not finite after a step; {remedy}")
 
 

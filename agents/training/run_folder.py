@@ -215,6 +215,12 @@ class RunFolder:
             text = json.dumps({**self.config, **self.notes}, indent=2)
             write_bytes(file, f"{text}\n".encode())
 
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let another process have the folder."""
         for figures in self._figures.values():
