@@ -22,7 +22,7 @@ from pretrain.configs import Recipe
 from pretrain.discriminator import Trained, train_discriminators
 from pretrain.distance import measure_distance
 from pretrain.features import stored_features, train_feature_nets
-from pretrain.oracle import known_styles, make_oracle
+from pretrain.oracle import Styles, known_styles, make_oracle
 from pretrain.priors import make_priors
 from pretrain.stages import Pretraining
 from pretrain.vqvae import train_vqvae, usage
@@ -78,7 +78,6 @@ def pretrain(
         DiskError: If ``out`` or ``work`` cannot be written to, or has no room.
     """
     start = time.perf_counter()
-    check_writable(out)
     images = _load_images(recipe, folder, seed, flip, classes)
     recipe = _with_features(recipe, images, classes)
     styles = known_styles(recipe, images)
@@ -89,8 +88,25 @@ def pretrain(
         "data": folder,
         "data_fingerprint": images.fingerprint,
     }
+    check_writable(out)
     run = _begin(recipe, asked, work or out.with_name(f"{out.name}.work"), device)
+    with run.folder:
+        words = command or f"ral pretrain --recipe {recipe.name} --seed {seed}"
+        _run_stages(run, out, images, styles, inception, words, start)
+    return out
 
+
+def _run_stages(
+    run: Pretraining,
+    out: Path,
+    images: data.Images,
+    styles: Styles | None,
+    inception: str | None,
+    command: str,
+    start: float,
+) -> None:
+    """All stages, in their order, and the bundle; seconds are counted from ``start``."""
+    recipe = run.recipe
     vqvae, metrics = train_vqvae(run, images)
     codes = extract_codes(run, vqvae, images)
     metrics["codebook"] = usage(codes.flat[slice(*codes.splits["train"])], recipe.vqvae)
@@ -111,7 +127,7 @@ def pretrain(
             out,
             codes,
             metrics,
-            command or f"ral pretrain --recipe {recipe.name} --seed {seed}",
+            command,
             vqvae=vqvae,
             discriminators=discriminators,
             priors=priors,
@@ -120,8 +136,6 @@ def pretrain(
             dataset=dataset,
         )
     run.folder.processes.barrier()
-    run.folder.close()
-    return out
 
 
 def _load_images(

@@ -90,9 +90,8 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
         try:
             write(fresh)
             os.replace(fresh, file)
-        except BaseException:
+        finally:  # if it is not there yet
             fresh.unlink(missing_ok=True)
-            raise
 
 
 def write_bytes(file: Path, data: bytes) -> None:

@@ -51,9 +51,8 @@ def train(
     Args:
         config: the settings.
         out: folder for config.json, progress.csv, TensorBoard events, sample grids, checkpoints
-            and, at the end, the fine-tuned bundle (``out/bundle``) and a row of results
-            (metrics.csv). None writes nothing. Ctrl-C, SIGTERM and SIGHUP stop the run at the end
-            of its iteration: a checkpoint and the bundle are written, and no results.
+            and, at the end, the fine-tuned bundle (``out/bundle``) and a row of results; Ctrl-C,
+            SIGTERM and SIGHUP end the run early, with the bundle alone. None writes nothing.
         progress: whether to show a progress bar.
         watch: called every ``watch_every`` iterations with the iteration and the policies as they
             would be returned; what it returns is logged with the other figures.
@@ -66,9 +65,7 @@ def train(
     Raises:
         ValueError: if a setting, the bundle, or a score is bad; if ``out`` holds a run already, or,
             to resume, none, or one of other settings.
-        NotFiniteError: if a loss, a gradient or a weight is not finite; it names the last good
-            checkpoint, which stays.
-        DiskError: if ``out`` cannot be written to, or has no room.
+        NotFiniteError, DiskError: if it diverges, or ``out`` cannot be written to.
     """
     state = TrainState(config, bundle)
     with Run(state, out, resume, clock) as run:
@@ -101,8 +98,7 @@ def train(
 
                 # 4. Policy gradient (Eq. 2). A blind discriminator teaches nothing.
                 row["gated"] = float(row["auc"] < config.gate_auc)
-                for group in state.optimizer.param_groups:
-                    group["lr"] = config.learning_rate * run.rate()
+                set_learning_rate(state, run.rate())
                 advantage = compute_advantages(state, step_rewards)
                 row |= update_policy(state, rollout, advantage, run.timings, learn=not row["gated"])
 
@@ -291,6 +287,12 @@ def _step(state: TrainState, losses: dict[str, Tensor]) -> None:
 
 def _remedy(config: Config) -> str:
     return f"lower learning_rate={config.learning_rate}"
+
+
+def set_learning_rate(state: TrainState, share: float) -> None:
+    """Let the policy learn at this share of its learning rate."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = state.config.learning_rate * share
 
 
 def flat(grids: Grids) -> Tensor:

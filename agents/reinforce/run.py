@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,12 @@ class Run:
         self.history: list[Row] = []
         self.signals = StopSignals()
         self.seconds = 0.0  # when the present iteration began
-        try:
+        with ExitStack() as refused:
+            refused.callback(self.close)
             if resume and self.checkpoint and self.checkpoint.exists():
                 self._restore(self.checkpoint)
             self.folder.write_config()
-        except BaseException:
-            self.close()
-            raise
+            refused.pop_all()
         self.timings = Timings(clock, self.seconds)
 
     def __enter__(self) -> Run:

@@ -131,13 +131,15 @@ def _locked(folder: Path, wait: bool) -> Iterator[bool]:
 
 
 def size_of(bundle: Bundle, half: bool = False) -> int:
-    """Bytes that a bundle's files need, about.
+    """Bytes that a bundle's files need, about; 0 if it cannot be saved.
 
     Args:
         half: whether weights are stored in 16 bits.
     """
     if bundle.path:
         return sum(file.stat().st_size for file in bundle.path.iterdir())
+    if not storable(bundle):
+        return 0
     weights = [v for net in nets_by_stem(bundle).values() for v in net.state_dict().values()]
     flat = bundle.flat_codes
     return (
