@@ -90,7 +90,8 @@ class Figures:
     def close(self) -> None:
         """Write what TensorBoard has still to write."""
         if self._writer is not None:
-            self._writer.close()
+            with told(self.events):
+                self._writer.close()
 
 
 def stored_config(folder: Path | str, kind: str) -> dict[str, Any] | None:
@@ -223,10 +224,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Let another process have the folder."""
-        for figures in self._figures.values():
-            figures.close()
         if self._lock is not None:
             self._lock.release()
+        for figures in self._figures.values():
+            figures.close()
 
     def path(self, name: str = "") -> Path:
         """A file of the folder."""

@@ -40,7 +40,7 @@ def weights(result):
 
 @pytest.mark.parametrize("fake_pool", [0, 2])
 def test_a_run_goes_on_exactly_from_every_checkpoint(config, fake_pool, tmp_path, monkeypatch):
-    """Before the warm-up, inside it, after it, and after each iteration."""
+    """Whether it is of the moment before the warm-up, inside it, after it, or of an iteration."""
     config = dataclasses.replace(config, fake_pool=fake_pool)
     saved, save = [], Run.save
 
@@ -53,7 +53,7 @@ def test_a_run_goes_on_exactly_from_every_checkpoint(config, fake_pool, tmp_path
         patch.setattr(Run, "save", save_and_copy)
         whole = train(config, tmp_path / "whole", progress=False)
     assert saved[:-1] == [(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (3, 2), (3, 3)]
-    for number in range(1, len(saved) + 1):
+    for number in (1, 2, 4, 6):
         resumed = train(config, tmp_path / f"cut-{number}", progress=False, resume=True)
         assert torch.equal(weights(resumed), weights(whole)), saved[number - 1]
         assert untimed(resumed.history) == untimed(whole.history)

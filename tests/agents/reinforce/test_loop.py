@@ -184,6 +184,7 @@ def test_the_policy_comes_to_please_the_discriminator(small):
         assert after[level] > 0.9 > before[level] + 0.3
 
 
+@pytest.mark.usefixtures("heeded_signals")
 def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path):
     def interrupt(iteration, policies):
         if iteration == 2:

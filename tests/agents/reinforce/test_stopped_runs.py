@@ -14,6 +14,8 @@ from agents.training.signals import ASKING
 from ral_env import bundle as bundles
 from ral_env.cli import main
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
+
 
 @pytest.fixture
 def config(tiny_codes):

@@ -84,6 +84,7 @@ def test_dqn_goes_on(config, tmp_path):
     assert row["iterations"] == 3
 
 
+@pytest.mark.usefixtures("heeded_signals")
 def test_a_stopped_run_is_saved_and_goes_on_exactly(config, tmp_path, monkeypatch):
     train("ppo", config, tmp_path / "whole", progress=False)
     start = Checkpoints._on_rollout_start

@@ -91,6 +91,7 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been(fit, step, tmp_path):
     assert [f.name for f in file.parent.iterdir()] == ["state.pt"], "nothing else is left behind"
 
 
+@pytest.mark.usefixtures("heeded_signals")
 @pytest.mark.parametrize(
     ("number", "end"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )

@@ -8,6 +8,8 @@ import pytest
 from agents.training.processes import Processes
 from agents.training.signals import ASKING, StopSignals, telling_of_stops
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
+
 
 @pytest.mark.parametrize("number", ASKING)
 def test_the_first_signal_is_noted_and_the_handlers_are_put_back(number):
