@@ -21,6 +21,8 @@ import torch
 from agents import reinforce
 from benchmarks.demo import load_bundle
 from ral_env import StandInWarning
+from ral_env.envs.options import torch_device
+from ral_env.ranges import COUNT, check_values
 from ral_env.tables import markdown_table
 
 # Parts of an iteration. "environment" is an episode's reset, decoding and scores; "scoring" is that
@@ -145,6 +147,8 @@ def command(
         device: Where the loop's networks run, cpu or cuda.
         threads: Number of torch's threads on the CPU.
     """
+    check_values(locals(), batch=COUNT, iterations=COUNT, canvases=COUNT, threads=COUNT)
+    torch_device(device)
     torch.set_num_threads(threads)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
     with warnings.catch_warnings():

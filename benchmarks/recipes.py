@@ -25,7 +25,7 @@ from agents import reinforce
 from agents.evaluation import metrics
 from agents.evaluation.evaluator import HEADINGS, Evaluator, TemperedPrior
 from agents.training.discriminator import DiscriminatorTraining
-from agents.training.files import write_rows, write_whole
+from agents.training.files import write_rows, write_tensors
 from benchmarks import demo
 from benchmarks.workers import workers
 from ral_env import bundle as bundles
@@ -130,7 +130,7 @@ def train_control(job: Job) -> None:
         {name: torch.from_numpy(v) for name, v in state.items()}
         for state in demo.train_arm(arm).weights
     ]
-    write_whole(job.control, lambda file: torch.save(weights, file))
+    write_tensors(job.control, weights)
 
 
 def measure(job: Job) -> dict[str, Any]:

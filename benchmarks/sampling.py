@@ -44,11 +44,12 @@ import torch
 from torch import Tensor
 
 from ral_env import bundle
+from ral_env.envs.options import torch_device
 from ral_env.nets import PixelCNN, PixelCNNConfig, joint, represent
 from ral_env.nets.cache import Cache
 from ral_env.nets.graph import PRECISIONS, GraphSampler
 from ral_env.nets.noise import gumbel
-from ral_env.ranges import check_ranges
+from ral_env.ranges import COUNT, check_ranges, check_values
 from ral_env.tables import markdown_table
 
 
@@ -389,8 +390,8 @@ def command(
         repeats: Number of calls of which the fastest counts.
     """
     batches = batch if isinstance(batch, list) else [batch]
-    if min(*batches, threads) < 1:
-        raise ValueError(f"batch={batch}, threads={threads}: expected 1 or more for both")
+    check_values(locals(), batch=COUNT, threads=COUNT, check=COUNT, repeats=COUNT)
+    torch_device(device)
     methods = Methods(fixed_point, graph or compile or device == "cuda", compile, check, repeats)
     chosen = {"small": SMALL, "paper": PAPER, "all": SMALL | PAPER}[networks]
     if unknown := set(nets) - set(chosen):

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 
 from agents.training.processes import Processes
+from agents.training.signals import telling_of_stops
 from pretrain.overrides import EVERY_LEVEL, help_text, override
 from pretrain.recipe_table import recipe_table
 from pretrain.recipes import RECIPES
 from pretrain.run import pretrain
+from ral_env.envs.options import torch_device
+from ral_env.ranges import COUNT, SEED, check_values
 
 DESCRIPTION = """
 Train a VQ-VAE, priors and a discriminator on images and write them as a bundle. The same command
@@ -35,20 +38,23 @@ def main(argv: list[str] | None = None) -> None:
     if changes == ["help"]:
         print(help_text(RECIPES[recipe]))
         return
+    check_values(arguments, threads=COUNT, seed=SEED)
+    torch_device(arguments["device"])
     torch.set_num_threads(arguments["threads"])
     work = Path(arguments["work"] or f"runs/pretrain/{recipe}")
-    path = pretrain(
-        override(RECIPES[recipe], changes),
-        Path(arguments["out"]) if arguments["out"] else work / "bundle",
-        folder=arguments["data"],
-        seed=arguments["seed"],
-        flip=arguments["flip"],
-        work=work,
-        device=arguments["device"],
-        inception=arguments["inception"],
-        command=_command(arguments),
-        classes=arguments["classes"],
-    )
+    with telling_of_stops("what is done is kept, and the same command goes on"):
+        path = pretrain(
+            override(RECIPES[recipe], changes),
+            Path(arguments["out"]) if arguments["out"] else work / "bundle",
+            folder=arguments["data"],
+            seed=arguments["seed"],
+            flip=arguments["flip"],
+            work=work,
+            device=arguments["device"],
+            inception=arguments["inception"],
+            command=_command(arguments),
+            classes=arguments["classes"],
+        )
     if Processes(arguments["device"]).rank == 0:
         size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
         there = str(path.absolute())  # a bare word would be a name

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from agents.training.files import Row
 from agents.training.processes import Processes
+from agents.training.progress import progress_bar
 from pretrain.code_file import CodeFile, Span
 from pretrain.data import Images, Pixels
 from pretrain.data.images import consecutive, tuning_size
@@ -221,13 +221,8 @@ def _write_codes(
         generator=torch.Generator(),  # leaves the global one as it is
     )
     to_do, all_rows = (sum(last - first for first, last in spans) for spans in (missing, share))
-    bar = tqdm(
-        total=all_rows,
-        initial=all_rows - to_do,
-        desc=label,
-        unit="image",
-        disable=not label or processes.rank > 0,
-    )
+    name = label if processes.rank == 0 else ""
+    bar = progress_bar(all_rows, name, "image", all_rows - to_do)
     began, finished = time.perf_counter(), 0
     with bar:
         for number, (span, part) in enumerate(zip(missing, loader, strict=True), start=1):

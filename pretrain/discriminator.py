@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from agents.training.discriminator import Adversary, DiscriminatorTraining
 from agents.training.fit import CodeGrid
+from agents.training.progress import progress_bar
 from pretrain.codes import SplitCodes
 from pretrain.configs import Recipe
 from pretrain.stages import Pretraining
@@ -132,21 +132,23 @@ def fit(
     real_held_out = adversary.inputs(validation, DECODED)
     fake_held_out = adversary.inputs(fake_validation, DECODED)
     best, best_state, since_best, best_step = -1.0, {}, 0, 0
-    bar = tqdm(range(1, max_steps + 1), desc=label, unit="step", disable=not label, mininterval=1.0)
-    for step in bar:
+    bar = progress_bar(max_steps, label, "step")
+    for step in range(1, max_steps + 1):
         real, fake = sample_inputs(train), sample_inputs(fake_train)
         with torch.enable_grad():
             losses = adversary.update(real, fake)
+        bar.update()
         if step % check_every == 0 or step == max_steps:
             auc = adversary.held_out_auc(real_held_out, fake_held_out)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-            bar.set_postfix_str(f"AUC {auc:.3f}, {shown}")
+            bar.tell(f"AUC {auc:.3f}, {shown}")
             since_best += 1
             if auc > best:
                 best, since_best, best_step = auc, 0, step
                 best_state = copy.deepcopy(adversary.net.state_dict())
             if since_best >= patience:
                 break
+    bar.close()
     net: Any = adversary.net
     net.load_state_dict(best_state)
     net.eval()

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
+from agents.training import finite
+from agents.training.progress import progress_bar
 from pretrain.codes import SplitCodes
 from pretrain.data import Images
 from pretrain.pictures import Pictures, pool_for
@@ -123,20 +124,24 @@ def fit_labels(
     optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     net.train()
-    bar = tqdm(range(steps), desc=label, unit="step", disable=not label, mininterval=1.0)
-    for step in bar:
+    bar = progress_bar(steps, label, "step")
+    for step in range(steps):
         images, index = pictures.draw(step, batch, generator)
         output = net(to_float(shifted(images, shift, generator)))
         if classes:
             loss = F.cross_entropy(output, targets[index], label_smoothing=0.05)
         else:
             loss = F.mse_loss(output, targets[index])
+        remedy = f"lower its learning rate ({learning_rate})"
+        finite.check_losses({"loss": loss}, "the feature net's", remedy)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        finite.step(net, optimizer, "the feature net's", remedy)
         schedule.step()
+        bar.update()
         if (step + 1) % max(1, steps // 20) == 0:
-            bar.set_postfix_str(f"loss {loss.item():.4g}")
+            bar.tell(f"loss {loss.item():.4g}")
+    bar.close()
     net.eval()
     return net, _figure(net, validation.reconstructions, validation_targets[: len(validation)])
 

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 import ral_env
-from agents.training.files import write_whole
 from agents.training.processes import Processes
 from agents.training.run_folder import RunFolder
 from pretrain import data
@@ -23,11 +22,12 @@ from pretrain.configs import Recipe
 from pretrain.discriminator import Trained, train_discriminators
 from pretrain.distance import measure_distance
 from pretrain.features import stored_features, train_feature_nets
-from pretrain.oracle import known_styles, make_oracle
+from pretrain.oracle import Styles, known_styles, make_oracle
 from pretrain.priors import make_priors
 from pretrain.stages import Pretraining
 from pretrain.vqvae import train_vqvae, usage
 from ral_env import bundle
+from ral_env.files import check_writable, write_bytes
 from ral_env.nets import VQVAE, FeatureNet, FeatureNetConfig
 
 FOLDER_CLASSES = FeatureNetConfig(hidden=12, outputs=0, name="classes of the folder, 32-d")
@@ -74,7 +74,8 @@ def pretrain(
     Raises:
         ValueError: If the recipe needs a folder and none is given, or the folder holds no images
             (the message says what to download), or the oracle needs styles that the images do not
-            have, or ``work`` holds a run of another recipe.
+            have, or ``work`` holds a run of another recipe, or one that another process is at.
+        DiskError: If ``out`` or ``work`` cannot be written to, or has no room.
     """
     start = time.perf_counter()
     images = _load_images(recipe, folder, seed, flip, classes)
@@ -87,8 +88,25 @@ def pretrain(
         "data": folder,
         "data_fingerprint": images.fingerprint,
     }
+    check_writable(out)
     run = _begin(recipe, asked, work or out.with_name(f"{out.name}.work"), device)
+    with run.folder:
+        words = command or f"ral pretrain --recipe {recipe.name} --seed {seed}"
+        _run_stages(run, out, images, styles, inception, words, start)
+    return out
 
+
+def _run_stages(
+    run: Pretraining,
+    out: Path,
+    images: data.Images,
+    styles: Styles | None,
+    inception: str | None,
+    command: str,
+    start: float,
+) -> None:
+    """All stages, in their order, and the bundle; seconds are counted from ``start``."""
+    recipe = run.recipe
     vqvae, metrics = train_vqvae(run, images)
     codes = extract_codes(run, vqvae, images)
     metrics["codebook"] = usage(codes.flat[slice(*codes.splits["train"])], recipe.vqvae)
@@ -109,7 +127,7 @@ def pretrain(
             out,
             codes,
             metrics,
-            command or f"ral pretrain --recipe {recipe.name} --seed {seed}",
+            command,
             vqvae=vqvae,
             discriminators=discriminators,
             priors=priors,
@@ -118,7 +136,6 @@ def pretrain(
             dataset=dataset,
         )
     run.folder.processes.barrier()
-    return out
 
 
 def _load_images(
@@ -153,6 +170,7 @@ def _begin(recipe: Recipe, asked: dict[str, Any], work: Path, device: str) -> Pr
         notes={"versions": versions},
         processes=Processes(device),
     )
+    place.write_config()
     return Pretraining(recipe, asked["seed"], device, place)
 
 
@@ -170,7 +188,7 @@ def _write(
 ) -> None:
     """metrics.json in the work folder, and the bundle, which then has the codes."""
     text = json.dumps(metrics, indent=2) + "\n"
-    write_whole(run.folder.path("metrics.json"), lambda fresh: fresh.write_text(text))
+    write_bytes(run.folder.path("metrics.json"), text.encode())
     flat, splits = codes.at_most(run.recipe.keep)
     (kind, (discriminator, scale)), *others = discriminators.items()
     bundle.save(

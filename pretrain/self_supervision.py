@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from agents.training import finite
+from agents.training.progress import progress_bar
 from pretrain.configs import SelfSupervision
 from pretrain.pictures import Pictures
 from pretrain.pixels import to_float
@@ -44,20 +45,24 @@ def fit_views(
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     net.train()
-    bar = tqdm(range(settings.steps), desc=label, unit="step", disable=not label, mininterval=1.0)
-    for step in bar:
+    bar = progress_bar(settings.steps, label, "step")
+    remedy = f"lower its learning rate ({settings.learning_rate})"
+    for step in range(settings.steps):
         batch, _ = pictures.draw(step, settings.batch, generator)
         x = to_float(batch)
         both = torch.cat([view(x, settings, generator) for _ in range(2)])
         one, other = expander(net(both)).chunk(2)
         terms = vicreg_loss(one, other, settings)
+        finite.check_losses(terms, "the feature net's", remedy)
         optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
-        optimizer.step()
+        finite.step(net, optimizer, "the feature net's", remedy)
+        bar.update()
         schedule.step()
         if (step + 1) % max(1, settings.steps // 20) == 0:
             shown = ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items())
-            bar.set_postfix_str(shown)
+            bar.tell(shown)
+    bar.close()
     net.eval()
     return net, figures(net, validation)
 

@@ -18,6 +18,8 @@ from typing import Any
 from gymnasium.error import Error as GymnasiumError
 
 import ral_env
+from ral_env import streams
+from ral_env.files import DiskError
 from ral_env.tasks import TASKS, Task
 
 # subcommand -> (function of the arguments that follow it, one line of help)
@@ -55,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: what the subcommand returns, 1 for bad input, 2 for an unknown subcommand.
         With ``RAL_DEBUG=1`` in the environment, bad input raises instead.
     """
+    with streams.lasting():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     name, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if name in ("-h", "--help"):
         print(_help())
@@ -79,6 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if package not in EXTRAS:
             raise
         return _fail(f"{package} is not installed: pip install 'ral-env[{EXTRAS[package]}]'")
+    except DiskError as error:
+        if os.environ.get("RAL_DEBUG") == "1":
+            raise
+        return _fail(str(error))
     except (ValueError, GymnasiumError) as error:
         bad_input = isinstance(error, GymnasiumError) or _ours(error)
         if os.environ.get("RAL_DEBUG") == "1" or not bad_input:

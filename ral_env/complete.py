@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from torchvision.utils import make_grid
 
 import ral_env  # noqa: F401  registers the ids
 from ral_env import images
+from ral_env.files import check_writable, write_bytes
 from ral_env.nets import joint
+from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tasks import expect_ours
 
 HIDDEN = 128  # grey of the rows that are not kept
@@ -178,18 +181,19 @@ def command(
     Returns:
         A completion for each file; the PNG has a line for each.
     """
-    if count < 1:
-        raise ValueError(f"count={count}, expected 1 or more")
+    check_values(locals(), count=COUNT, temperature="[0, inf)", seed=SEED)
     path = Path(out)
     if path.is_dir():
         raise ValueError(f"out={out!r} is a folder, expected the name of a PNG file")
+    check_writable(path)
     expect_ours(env)
     envs: Any = gym.make_vec(env, num_envs=count, bundle=bundle, autoreset_mode="disabled")
     size = envs.unwrapped.bundle.image_size
     pixels = [images.read(file, size) for file in image]  # before any work is done
     done = [complete(envs, one, rows, temperature, seed, peek) for one in pixels]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet([one.columns() for one in done]).save(path, "PNG")
+    png = io.BytesIO()
+    sheet([one.columns() for one in done]).save(png, "PNG")
+    write_bytes(path, png.getvalue())
 
     total = envs.unwrapped.layout.rows
     print(f"{done[0].rows} of {total} rows kept; mean normalised scores, 1 is real:")

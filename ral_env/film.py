@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import time
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from PIL import Image
 
 import ral_env  # noqa: F401  registers the ids
+from ral_env.files import check_writable, write_bytes
 from ral_env.nets import joint
+from ral_env.ranges import SEED, check_values
 from ral_env.tasks import expect_ours
 
 
@@ -76,11 +79,14 @@ def save(pictures: list[np.ndarray], out: str | Path, size: int, fps: float) -> 
         image.resize(shape, resample).quantize(64, dither=Image.Dither.NONE) for image in images
     ]
     durations = [round(1000 / fps)] * (len(images) - 1) + [2000]
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    gif = io.BytesIO()
     images[0].save(
-        path, save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True
-    )
+        gif, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0,
+        optimize=True,
+    )  # fmt: skip
+    path = Path(out)
+    check_writable(path)
+    write_bytes(path, gif.getvalue())
     return path
 
 
@@ -123,10 +129,13 @@ def command(
         temperature: Temperature of sampling.
         seed: Seed of the start and of the samples.
     """
-    if length < 2 or size < 16 or fps <= 0:
-        raise ValueError(
-            f"length={length}, size={size}, fps={fps}: expected at least 2, 16, above 0"
-        )
+    check_values(
+        locals(), length="[2, inf)", size="[16, inf)", fps="(0, inf)", temperature="[0, inf)",
+        seed=SEED,
+    )  # fmt: skip
+    if Path(out).is_dir() or Path(out).suffix.lower() != ".gif":
+        raise ValueError(f"out={out!r}, expected the name of a GIF file")
+    check_writable(Path(out))
     canvas = _make(env, bundle, start, overlay, "rgb_array")
     every = max(1, canvas.unwrapped.layout.length // (length - 1))
     path = save(frames(canvas, seed, every, temperature), out, size, fps)
@@ -159,8 +168,7 @@ def watch(
         seed: Seed of the first episode; the next episode's is one more.
         pause: Seconds that a finished image is shown before the next episode begins.
     """
-    if episodes < 0 or pause < 0:
-        raise ValueError(f"episodes={episodes}, pause={pause}: expected 0 or more")
+    check_values(locals(), episodes="[0, inf)", pause="[0, inf)", temperature="[0, inf)", seed=SEED)
     canvas = _make(env, bundle, start, overlay, "human")
     for episode in range(episodes) if episodes else itertools.count():
         reward = 0.0

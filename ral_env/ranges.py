@@ -1,12 +1,15 @@
-"""Ranges of settings: every frozen config checks its own fields with :func:`check_ranges`."""
+"""Ranges of settings: every frozen config checks its own fields with :func:`check_ranges`, every
+command its further arguments with :func:`check_values`."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+SEED = "[0, 4294967295]"  # what numpy, Gymnasium and PyTorch all take
+COUNT = "[1, inf)"
 _INTERVAL = re.compile(r"^([\[(])\s*([^,\s]+)\s*,\s*([^,\s]+)\s*([\])])$")
 
 
@@ -24,8 +27,21 @@ def check_ranges(config: Any, **ranges: str) -> None:
     Raises:
         ValueError: names the first such field, what it is and what was expected.
     """
+    check_values({name: getattr(config, name) for name in ranges}, **ranges)
+
+
+def check_values(values: Mapping[str, Any], **ranges: str) -> None:
+    """Refuse values outside their range: a command's arguments, which no config holds.
+
+    Args:
+        values: by name; the names without a range pass.
+        ranges: as of :func:`check_ranges`.
+
+    Raises:
+        ValueError: as of :func:`check_ranges`.
+    """
     for name, interval in ranges.items():
-        value = getattr(config, name)
+        value = values[name]
         items = value if isinstance(value, tuple | list) else (value,)
         if value is not None and not all(_inside(item, interval) for item in _flat(items)):
             raise ValueError(f"{name}={value!r}, expected a number in {interval}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -19,9 +20,12 @@ from tqdm import tqdm
 import ral_env
 from ral_env import migrations
 from ral_env.bundle import Bundle
+from ral_env.envs.options import torch_device
+from ral_env.files import check_writable, write_bytes
 from ral_env.nets import PixelCNN, joint
 from ral_env.nets.graph import GraphSampler
 from ral_env.picture import contact_sheet, to_bytes
+from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tasks import expect_ours
 
 BACKENDS = ("eager", "graph", "compiled")
@@ -104,12 +108,13 @@ def command(
         precision: Number format of the backends graph and compiled; bfloat16 is not exact.
         out: Name of the PNG file.
     """
-    if min(count, batch) < 1:
-        raise ValueError(f"count={count}, batch={batch}: expected 1 or more")
     settings = dict(locals())
+    check_values(settings, count=COUNT, batch=COUNT, temperature="[0, inf)", seed=SEED)
+    torch_device(device)
     path = Path(out)
     if path.is_dir() or path.suffix.lower() != ".png":
         raise ValueError(f"out={out!r}, expected the name of a PNG file")
+    check_writable(path)
     expect_ours(env)
     made: Bundle = gym.make(env, bundle=bundle).unwrapped.bundle  # type: ignore[attr-defined]
     if not made.priors:
@@ -125,13 +130,16 @@ def command(
         parts = zip(*(grid.split(50) for grid in grids), strict=True)
         images = np.concatenate([to_bytes(made.vqvae.decode(part)) for part in parts])
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(contact_sheet(images)).save(path, "PNG")
     levels: dict[str, Any] = {f"level_{i}": codes for i, codes in enumerate(written)}
-    np.savez_compressed(path.with_suffix(".npz"), **levels)
+    npz, png = io.BytesIO(), io.BytesIO()
+    np.savez_compressed(npz, **levels)
+    Image.fromarray(contact_sheet(images)).save(png, "PNG")
+    write_bytes(path.with_suffix(".npz"), npz.getvalue())
+    write_bytes(path, png.getvalue())
     figures = {"dataset": made.dataset, "seconds": round(seconds, 3)}
     versions = {"ral-env": ral_env.__version__, "torch": torch.__version__}
-    path.with_suffix(".json").write_text(json.dumps(settings | figures | versions, indent=2))
+    text = json.dumps(settings | figures | versions, indent=2)
+    write_bytes(path.with_suffix(".json"), text.encode())
     print(
         f"{count} images of {made.layout.length} codes in {seconds:.2f} s, "
         f"{seconds / -(-count // batch) / made.layout.length * 1e3:.2f} ms a code of a batch"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -107,6 +108,21 @@ def no_shape_checks() -> Iterator[None]:
     jaxtyping_config.update("jaxtyping_disable", True)
     yield
     jaxtyping_config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """Signals act as in a terminal, though the suite may run under nohup, or in the background."""
+    acts = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL,
+            "SIGHUP": signal.SIG_DFL}  # fmt: skip
+    before = {}
+    for name, handler in acts.items():
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            before[number] = signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 # Shared: do not write to them.

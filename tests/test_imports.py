@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LOWEST = {"ral_env.ranges", "ral_env.migrations", "ral_env.forks"}
+LOWEST = {"ral_env.ranges", "ral_env.migrations", "ral_env.forks", "ral_env.files"}
 EPISODE = {"ral_env.tasks", "ral_env.layout", "ral_env.starts", "ral_env.images"}
 NETS = {"ral_env.nets"} | LOWEST
 BUNDLE = (
@@ -33,6 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "ral_env.ranges": set(),
     "ral_env.migrations": set(),
     "ral_env.forks": set(),
+    "ral_env.files": set(),
     "ral_env.tasks": set(),
     "ral_env.layout": set(),
     "ral_env.images": set(),
@@ -42,7 +43,8 @@ ARROWS: dict[str, set[str]] = {
     "ral_env.picture": NETS,
     "ral_env.bundle": BUNDLE,
     "ral_env.envs": ENVS,
-    **{name: ENVS | CALLS for name in CALLS},
+    "ral_env.streams": set(),
+    **{name: ENVS | CALLS | {"ral_env.streams"} for name in CALLS},
     "agents.training": TRAINING,
     "agents.evaluation": EVALUATION,
     "agents.reinforce": EVALUATION | {"agents.reinforce"},
@@ -57,6 +59,7 @@ ONLY = {
     "ral_env.ranges": set(),
     "ral_env.migrations": set(),
     "ral_env.forks": set(),
+    "ral_env.files": set(),
     "ral_env.nets": {"torch", "jaxtyping"},
 }
 

@@ -5,6 +5,10 @@
     torchrun --nproc-per-node 8 -m agents.reinforce -- --env RALCelebA128-v0 --device cuda
 
 (The lone dashes keep torchrun from taking ``--start`` for an option of its own.)
+
+SIGTERM, SIGHUP and Ctrl-C stop a run at the end of its iteration, with a checkpoint and a bundle:
+with a batch system that warns before the time is over (Slurm's ``--signal=TERM@120``, say) nothing
+is lost.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from agents.training.run_folder import stored_config
 from ral_env import StandInWarning, migrations
 from ral_env.bundle import Bundle
 from ral_env.envs.single import LatentCanvasEnv
+from ral_env.ranges import COUNT, check_values
 from ral_env.tasks import expect_ours
 
 # Every field of Config is in one group of the help.
@@ -133,16 +138,23 @@ def main(argv: list[str] | None = None) -> int:
     settings, source = default_settings(argv)
     parser.set_defaults(settings)
     arguments = parser.parse_args(argv)
+    check_values(vars(arguments), threads=COUNT)
     torch.set_num_threads(arguments.threads)
     config = make_config(parser, arguments, Config)
     out = arguments.out or _folder(config.env, config.seed)
     if os.environ.get("RANK", "0") == "0":
         print(source, flush=True)
     result = train(config, out, resume=arguments.resume)
-    word = "interrupted" if result.interrupted else "finished"
-    print(f"{word} after {len(result.history)} iterations, {result.seconds:.0f} s")
+    iterations = f"{len(result.history)} iterations, {result.seconds:.0f} s"
+    if result.interrupted:
+        print(
+            f"stopped by {result.interrupted.name} after {iterations}: wrote a checkpoint and "
+            f"{out}/bundle; --resume goes on"
+        )
+        return 128 + result.interrupted
+    print(f"finished after {iterations}")
     print(f"wrote {out}/bundle; use it with bundle={out + '/bundle'!r}")
-    return 130 if result.interrupted else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Literal
 
 from agents.training.discriminator import DiscriminatorTraining
 from ral_env.nets import PatchGANConfig
-from ral_env.ranges import check_ranges
+from ral_env.ranges import SEED, check_ranges
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class Config:
             ema="[0, 1)",
             gate_auc="[0, 1]",
             checkpoint_every="[1, inf)",
+            seed=SEED,
         )
         if self.baseline == "leave-one-out" and self.canvases < 2:
             raise ValueError("baseline='leave-one-out' needs canvases of at least 2, got 1")

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from agents.reinforce.config import Config
 from agents.reinforce.losses import advantages, policy_losses, returns
 from agents.reinforce.run import Result, Run
 from agents.reinforce.state import Grids, Rollout, TrainState
+from agents.training import finite
 from agents.training.discriminator import auc
 from agents.training.files import Row
 from agents.training.optimise import average_into
+from agents.training.progress import ProgressBar
 from agents.training.timings import Timings
 from ral_env import bundle as bundles
 from ral_env import starts
@@ -50,8 +51,8 @@ def train(
     Args:
         config: the settings.
         out: folder for config.json, progress.csv, TensorBoard events, sample grids, checkpoints
-            and, at the end or on Ctrl-C, the fine-tuned bundle (``out/bundle``) and a row of
-            results (metrics.csv). None writes nothing.
+            and, at the end, the fine-tuned bundle (``out/bundle``) and a row of results; Ctrl-C,
+            SIGTERM and SIGHUP end the run early, with the bundle alone. None writes nothing.
         progress: whether to show a progress bar.
         watch: called every ``watch_every`` iterations with the iteration and the policies as they
             would be returned; what it returns is logged with the other figures.
@@ -64,14 +65,13 @@ def train(
     Raises:
         ValueError: if a setting, the bundle, or a score is bad; if ``out`` holds a run already, or,
             to resume, none, or one of other settings.
+        NotFiniteError, DiskError: if it diverges, or ``out`` cannot be written to.
     """
     state = TrainState(config, bundle)
-    run = Run(state, out, resume, clock)
-    try:
-        with run.bar(progress) as bar:
-            if not state.iteration:
-                warm_up(state, run.timings, bar)
-                run.save()
+    with Run(state, out, resume, clock) as run:
+        run.begin()
+        with run.signals, run.bar(progress) as bar, finite.naming_last_good(run.checkpoint_file):
+            warm_up(state, run, bar)
 
             while not run.is_over():
                 row: Row = {"iteration": state.iteration + 1, "seconds": run.seconds}
@@ -98,8 +98,7 @@ def train(
 
                 # 4. Policy gradient (Eq. 2). A blind discriminator teaches nothing.
                 row["gated"] = float(row["auc"] < config.gate_auc)
-                for group in state.optimizer.param_groups:
-                    group["lr"] = config.learning_rate * run.rate()
+                set_learning_rate(state, run.rate())
                 advantage = compute_advantages(state, step_rewards)
                 row |= update_policy(state, rollout, advantage, run.timings, learn=not row["gated"])
 
@@ -113,25 +112,31 @@ def train(
                 if state.iteration % config.checkpoint_every == 0:
                     run.save()
                 run.show(bar, row)
-        run.save()
-    except KeyboardInterrupt:
-        run.interrupted = True
-    finally:
-        state.envs.close()
-    return run.finish()
+            run.save()
+        return run.finish()
 
 
 # --- an iteration, in its order ---
 
 
-def warm_up(state: TrainState, timings: Timings, bar: tqdm) -> None:
-    """Let the discriminator learn before the policy does."""
-    config = state.config
-    for step in range(config.discriminator_warmup):
+def warm_up(state: TrainState, run: Run, bar: ProgressBar) -> None:
+    """Let the discriminator learn before the policy does, or go on with that.
+
+    It takes minutes at the paper's sizes: there are checkpoints inside it, too.
+    """
+    config, timings = state.config, run.timings
+    for step in range(state.warmup_updates, config.discriminator_warmup):
+        if run.is_asked_to_stop():
+            return
+        if step and step % config.checkpoint_every == 0:
+            run.save()
         if config.fake_pool and step % max(1, config.discriminator_updates) == 0:
             state.pool.append(sample_rollout(state, timings).fakes)
         update_discriminator(state, timings)
-        bar.set_postfix_str(f"discriminator warm-up {step + 1}/{config.discriminator_warmup}")
+        state.warmup_updates = step + 1
+        bar.tell(f"discriminator warm-up {step + 1}/{config.discriminator_warmup}")
+    if not state.iteration:
+        run.save()
 
 
 def update_discriminator(state: TrainState, timings: Timings) -> dict[str, float]:
@@ -256,6 +261,7 @@ def update_policy(
                 nats = likelihood_loss(state)
                 row["nats_per_code"] = nats.item()
                 losses["mle_loss"] = config.mle_coef * nats
+            finite.check_losses(losses, "the policy's", _remedy(config))
             if learn:
                 _step(state, losses)
     return row
@@ -275,8 +281,18 @@ def _step(state: TrainState, losses: dict[str, Tensor]) -> None:
     state.optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     state.processes.average_gradients(state.learning)
-    state.optimizer.step()
+    finite.step(state.learning, state.optimizer, "the policy's", _remedy(state.config))
     average_into(state.averages, state.policies, state.config.ema)
+
+
+def _remedy(config: Config) -> str:
+    return f"lower learning_rate={config.learning_rate}"
+
+
+def set_learning_rate(state: TrainState, share: float) -> None:
+    """Let the policy learn at this share of its learning rate."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = state.config.learning_rate * share
 
 
 def flat(grids: Grids) -> Tensor:

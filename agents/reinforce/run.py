@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
-from tqdm import tqdm
 
 from agents.evaluation.evaluator import results
 from agents.reinforce.state import Rollout, TrainState
-from agents.training.files import Row
+from agents.training.checkpoint import Checkpoint
+from agents.training.files import Row, read_rows
+from agents.training.progress import ProgressBar, progress_bar
 from agents.training.run_folder import RunFolder
+from agents.training.signals import StopSignals
 from agents.training.timings import Timings
+from ral_env import bundle as bundles
 from ral_env import migrations
+from ral_env.files import check_room
 from ral_env.picture import contact_sheet
 
 FREE = ("device", "checkpoint_every")  # what a run that goes on may change
@@ -33,14 +39,14 @@ class Result:
         discriminator: as it is at the end.
         history: the rows of progress.csv.
         seconds: that it took, those before it was cut included.
-        interrupted: whether Ctrl-C ended it.
+        interrupted: the signal that stopped it before its end, or None.
     """
 
     policies: list[Any]
     discriminator: nn.Module
     history: list[Row]
     seconds: float
-    interrupted: bool = False
+    interrupted: signal.Signals | None = None
 
 
 class Run:
@@ -67,26 +73,81 @@ class Run:
         fixed = {name: value for name, value in settings.items() if name not in FREE}
         self.checkpoint = self.folder.checkpoint(fixed, state.parts)
         self.history: list[Row] = []
-        self.interrupted = False
-        before = 0.0
-        if resume and self.checkpoint and self.checkpoint.exists():
-            stored, of_this_process = self.checkpoint.restore()
-            stored = migrations.renamed(stored, "checkpoint", str(self.checkpoint.file))
-            state.load_state(stored["train_state"], of_this_process)
-            state.iteration, before = stored["iteration"], stored["seconds"]
-            self.history = stored["history"]
-            if self.folder.writes:
-                self.folder.figures().rewrite(self.history)
-        self.timings = Timings(clock, before)
-        self.seconds = before  # when the present iteration began
+        self.signals = StopSignals()
+        self.seconds = 0.0  # when the present iteration began
+        with ExitStack() as refused:
+            refused.callback(self.close)
+            if resume and self.checkpoint and self.checkpoint.exists():
+                self._restore(self.checkpoint)
+            self.folder.write_config()
+            refused.pop_all()
+        self.timings = Timings(clock, self.seconds)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the environments, and let another process have the folder."""
+        self.state.envs.close()
+        self.folder.close()
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        stored, of_this_process = checkpoint.restore()
+        stored = migrations.renamed(stored, "checkpoint", str(checkpoint.file))
+        self.state.load_state(stored["train_state"], of_this_process)
+        self.state.iteration, self.seconds = stored["iteration"], stored["seconds"]
+        self.history = stored.get("history", [])  # earlier versions kept it there
+        if self.state.iteration and "history" not in stored:
+            self.history = self._stored_history()
+        if self.folder.writes:
+            self.folder.figures().rewrite(self.history)
+
+    def _stored_history(self) -> list[Row]:
+        """The rows of the iterations before the checkpoint; it is warned of if some are missing."""
+        file, count = self.folder.path("progress.csv"), self.state.iteration
+        rows = read_rows(file)[:count] if file.exists() else []
+        if len(rows) < count:
+            warnings.warn(
+                f"{file} has {len(rows)} rows, expected {count}, one an iteration until the "
+                "checkpoint: the run goes on, and its figures lack the others",
+                stacklevel=5,
+            )
+        return rows
+
+    def begin(self) -> None:
+        """Write the first checkpoint of a new run, and see that there is room for its bundle.
+
+        Raises:
+            DiskError: if there is none.
+        """
+        if self.checkpoint and not self.checkpoint.exists():
+            self.save()
+        if self.folder.writes:
+            size = bundles.size_of(self.state.bundle)
+            check_room(self.folder.path(), size, "the bundle that the run will leave")
+
+    @property
+    def checkpoint_file(self) -> Path | None:
+        """What the run goes on from; None if it writes nothing."""
+        return self.checkpoint and self.checkpoint.file
 
     def save(self) -> None:
-        """Write a checkpoint, if the run has a folder."""
+        """Write a checkpoint, if the run has a folder.
+
+        Raises:
+            NotFiniteError: if the nets give what is not finite; the checkpoint before stays.
+        """
         if self.checkpoint:
+            self.state.check_outputs()
             common, of_this_process = self.state.state()
+            if self.folder.writes and self.history:
+                self.folder.figures().sync()  # the checkpoint counts on its rows
             stored = {
                 "train_state": common,
-                "history": self.history,
                 "iteration": self.state.iteration,
                 "seconds": self._elapsed(),
             }
@@ -96,9 +157,14 @@ class Run:
         """Seconds so far; all processes stop together, so they must agree on it."""
         return self.state.processes.mean({"seconds": self.timings.elapsed})["seconds"]
 
+    def is_asked_to_stop(self) -> bool:
+        """Whether a signal came, to any of the processes."""
+        return self.signals.came(self.state.processes)
+
     def is_over(self) -> bool:
-        """Whether the iterations are done, or the seconds over. Begins an iteration if not."""
-        if self.state.iteration >= self.config.iterations:
+        """Whether the iterations are done, the seconds over, or a signal came. Begins an iteration
+        if not."""
+        if self.state.iteration >= self.config.iterations or self.is_asked_to_stop():
             return True
         self.seconds = self._elapsed()
         self.timings.take()
@@ -125,46 +191,47 @@ class Run:
             )
 
     @contextmanager
-    def bar(self, shown: bool) -> Iterator[tqdm]:
+    def bar(self, shown: bool) -> Iterator[ProgressBar]:
         """A progress bar, of seconds where they end the run, else of iterations."""
         timed = self.config.seconds is not None
         total = int(self.config.seconds or 0) if timed else self.config.iterations
-        bar = tqdm(
-            total=total,
-            initial=min(int(self.seconds), total) if timed else self.state.iteration,
-            desc="ral",
-            unit="s" if timed else "it",
-            disable=not shown or self.state.processes.rank > 0,
+        bar = progress_bar(
+            total,
+            "ral" if shown and self.state.processes.rank == 0 else "",
+            "s" if timed else "it",
+            done=min(int(self.seconds), total) if timed else self.state.iteration,
         )
         with bar:
             yield bar
 
-    def show(self, bar: tqdm, row: Row) -> None:
+    def show(self, bar: ProgressBar, row: Row) -> None:
         """Move the bar on."""
         timed = self.config.seconds is not None
         bar.update(min(int(self.seconds), bar.total) - bar.n if timed else 1)
-        bar.set_postfix_str(f"reward {row['reward']:+.3f}, auc {row['auc']:.2f}")
+        bar.tell(f"reward {row['reward']:+.3f}, auc {row['auc']:.2f}")
 
     def finish(self) -> Result:
-        """Write what the run leaves."""
+        """Write what the run leaves; the figures of its policies only if it came to its end."""
         state, config = self.state, self.config
         averages = list(state.averages.cpu())
         state.adversary.net.cpu()
         result = Result(
-            averages, state.adversary.net, self.history, self._elapsed(), self.interrupted
+            averages, state.adversary.net, self.history, self._elapsed(), self.signals.received
         )
         if self.folder.writes:
             figures = {
                 "algo": "reinforce", "env": config.env, "seed": config.seed,
-                "iterations": len(self.history),
-                "canvases": len(self.history) * config.canvases, "seconds": result.seconds,
-                **results(state.bundle, averages, seed=config.seed),
+                "iterations": state.iteration,
+                "canvases": state.iteration * config.canvases, "seconds": result.seconds,
             }  # fmt: skip
+            if not result.interrupted:
+                figures |= results(state.bundle, averages, seed=config.seed)
             adversary = state.adversary
             self.folder.finish(
                 state.bundle,
                 averages,
                 figures,
+                complete=not result.interrupted,
                 discriminator=adversary.net,
                 discriminator_input=adversary.input,
                 reward_scale=adversary.normaliser.scale,

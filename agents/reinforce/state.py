@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from agents.reinforce.config import Config
 from agents.training.discriminator import Adversary, RealCanvases
+from agents.training.finite import check_losses
 from agents.training.processes import Processes
 from ral_env import bundle as bundles
 from ral_env.envs.vector import LatentCanvasVectorEnv
-from ral_env.nets import PatchGAN
+from ral_env.nets import PatchGAN, joint
 from ral_env.reward import NORMALISERS
 from ral_env.tasks import expect_ours
 
@@ -81,6 +82,7 @@ class TrainState:
         pool: the last rollouts' canvases, which the discriminator learns from.
         aucs: the discriminator's AUC in the last iterations.
         mean_return: moving average of the returns so far; None before the first rollout.
+        warmup_updates: how many of the discriminator's updates before the first iteration are done.
         iteration: how many are done.
     """
 
@@ -129,6 +131,7 @@ class TrainState:
         self.pool: deque[Fakes] = deque(maxlen=max(1, config.fake_pool))
         self.aucs: deque[float] = deque(maxlen=20)
         self.mean_return: float | None = None
+        self.warmup_updates = 0
         self.iteration = 0
 
     def _make_envs(self, bundle: bundles.Bundle | None) -> LatentCanvasVectorEnv:
@@ -191,6 +194,7 @@ class TrainState:
         common = {
             "aucs": list(self.aucs),
             "mean_return": self.mean_return,
+            "warmup_updates": self.warmup_updates,
             "generator": self.generator.get_state(),
             "noise": self.noise.get_state(),
             "starts": self.starts.bit_generator.state,
@@ -209,6 +213,8 @@ class TrainState:
         """
         self.aucs.extend(common["aucs"])
         self.mean_return = common["mean_return"]
+        # Checkpoints of earlier versions were written after the warm-up.
+        self.warmup_updates = common.get("warmup_updates", self.config.discriminator_warmup)
         self.generator.set_state(common["generator"])
         self.noise.set_state(common["noise"])
         self.starts.bit_generator.state = common["starts"]
@@ -220,6 +226,24 @@ class TrainState:
             self.pool.append(self.fakes([grid.to(self.processes.device) for grid in stored]))
         for rng, state in zip(self.envs.rngs, of_this_process["envs"], strict=True):
             rng.bit_generator.state = state
+
+    @torch.no_grad()
+    def check_outputs(self) -> None:
+        """See that the policies and the discriminator say something finite of a real canvas.
+
+        Weights can be finite, and so large that what follows from them is not.
+
+        Raises:
+            NotFiniteError: if they do not.
+        """
+        grids = [grid[:1] for grid in self.real.grids]
+        for nets in (self.policies, self.averages):
+            log_prob = joint.total_log_prob(nets, grids)
+            remedy = f"lower learning_rate={self.config.learning_rate}"
+            check_losses({"log_prob": log_prob}, "the policy's", remedy)
+        scores = self.adversary.net(self.adversary.inputs(grids))
+        remedy = f"lower its learning rate ({self.config.discriminator.learning_rate})"
+        check_losses({"score": scores}, "the discriminator's", remedy)
 
     def fakes(self, grids: Grids) -> Fakes:
         """These codes and what the discriminator is shown of them."""

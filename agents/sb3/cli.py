@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from agents.sb3.config import Config
 from agents.sb3.train import train
 from agents.training.command import add_config, make_config
+from agents.training.run_folder import stored_config
 from ral_env import migrations
+from ral_env.ranges import COUNT, check_values
 
 # Every field of Config is in one group of the help.
 GROUPS = {
     "what is trained, and on which rewards": ("env", "bundle", "reward", "reward_source"),
-    "where it runs": ("device", "seed"),
+    "where it runs": ("device", "seed", "checkpoint_every"),
     "how long": ("rollouts", "canvases"),
     "how the policy learns": ("learning_rate", "kl_coef", "value_warmup", "max_nats", "settings"),
     "how the discriminator learns": (
@@ -42,23 +46,50 @@ def make_parser(algo: str) -> Any:
         help="Folder for everything that is written; runs/ENV-ALGO-SEED if not given.",
     )
     run.add_argument(
+        "--resume",
+        action="store_true",
+        help="Go on with the run in --out: exactly with algorithms that learn on-policy, on the "
+        "CPU; dqn's replay buffer is not kept.",
+    )
+    run.add_argument(
         "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
     )
     add_config(parser, Config, GROUPS)
     return parser
 
 
-def parse(algo: str, argv: list[str]) -> tuple[Config, str, int]:
-    """What the command's arguments ask for: settings, the run's folder, torch's threads.
+class Asked(NamedTuple):
+    """What the command's arguments ask for.
+
+    Attributes:
+        config: the settings.
+        out: the run's folder.
+        threads: number of torch's threads.
+        resume: whether to go on with the run that is there.
+    """
+
+    config: Config
+    out: str
+    threads: int
+    resume: bool
+
+
+def parse(algo: str, argv: list[str]) -> Asked:
+    """What the command's arguments ask for; a run that goes on has the settings of its config.json.
 
     Raises:
         ValueError: if a setting is out of its range.
     """
     parser = make_parser(algo)
-    arguments = parser.parse_args(migrations.options(argv, "sb3"))
-    config = make_config(parser, arguments, Config)
-    out = arguments.out or f"runs/{config.env}-{algo}-{config.seed}"
-    return config, out, arguments.threads
+    words = migrations.options(argv, "sb3")
+    arguments = parser.parse_args(words)
+    out = arguments.out or f"runs/{arguments.env}-{algo}-{arguments.seed}"
+    if arguments.resume and (stored := stored_config(out, "sb3")):
+        fields = {field.name for field in dataclasses.fields(Config)}
+        parser.set_defaults({name: value for name, value in stored.items() if name in fields})
+        arguments = parser.parse_args(words)
+    check_values(vars(arguments), threads=COUNT)
+    return Asked(make_config(parser, arguments, Config), out, arguments.threads, arguments.resume)
 
 
 def main(algo: str, argv: list[str] | None = None) -> int:
@@ -69,12 +100,19 @@ def main(algo: str, argv: list[str] | None = None) -> int:
         argv: the command's arguments; those of the process if not given.
 
     Returns:
-        The exit status: 0, or 130 if training was interrupted.
+        The exit status: 0, or 128 and the number of the signal that stopped the training.
     """
-    config, out, threads = parse(algo, sys.argv[1:] if argv is None else argv)
+    config, out, threads, resume = parse(algo, sys.argv[1:] if argv is None else argv)
     torch.set_num_threads(threads)
-    row = train(algo, config, out)
+    row = train(algo, config, out, resume=resume)
+    if row["interrupted"]:
+        name, done = signal.Signals(row["interrupted"]).name, row["iterations"]
+        print(
+            f"stopped by {name} after {done} rollouts: wrote a checkpoint and {out}/model.zip; "
+            "--resume goes on"
+        )
+        return 128 + row["interrupted"]
     print(", ".join(f"{name} {v:.3f}" for name, v in row.items() if isinstance(v, float)))
     bundle = f" and {out}/bundle" if (Path(out) / "bundle").exists() else ""
     print(f"wrote {out}/model.zip{bundle}")
-    return 130 if row["interrupted"] else 0
+    return 0

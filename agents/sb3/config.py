@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agents.training.discriminator import DiscriminatorTraining
-from ral_env.ranges import check_ranges
+from ral_env.ranges import COUNT, SEED, check_ranges
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Config:
         discriminator_warmup: Number of discriminator updates before the first rollout.
         discriminator: Loss and optimiser of the discriminator.
         settings: Further arguments of the algorithm, as JSON.
+        checkpoint_every: Number of rollouts between checkpoints.
         device: Device that the policy is on, such as ``cpu`` or ``cuda``.
         seed: Seed of all random numbers.
 
@@ -63,6 +64,7 @@ class Config:
         )
     )
     settings: dict[str, Any] = field(default_factory=dict)
+    checkpoint_every: int = 10
     device: str = "cpu"
     seed: int = 0
 
@@ -77,5 +79,6 @@ class Config:
             max_nats="(0, inf]",
             discriminator_updates="[0, inf)",
             discriminator_warmup="[0, inf)",
-            seed="[0, inf)",
+            checkpoint_every=COUNT,
+            seed=SEED,
         )

@@ -7,7 +7,9 @@ nothing: what swapping the algorithm alone leads to.
 from __future__ import annotations
 
 import dataclasses
+import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ import numpy as np
 import torch
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
 
 from agents.evaluation.evaluator import results
 from agents.sb3.callbacks import (
+    Checkpoints,
     CollapseGuard,
     DiscriminatorCallback,
     ProgressBar,
@@ -29,11 +31,19 @@ from agents.sb3.callbacks import (
 from agents.sb3.checks import defaults
 from agents.sb3.config import Config
 from agents.sb3.features import CodeEmbeddingExtractor
+from agents.sb3.figures import logger
 from agents.sb3.policy import PixelCNNPolicy
 from agents.sb3.vec_env import LatentCanvasVecEnv, make_vec_env, vector_env
+from agents.training.checkpoint import Checkpoint
+from agents.training.files import read_tensors
+from agents.training.processes import Processes
 from agents.training.run_folder import RunFolder
 from ral_env.bundle import Bundle
+from ral_env.envs.options import torch_device
 from ral_env.envs.vector import LatentCanvasVectorEnv
+from ral_env.files import told, write_bytes
+
+FREE = ("device", "checkpoint_every")  # what a run that goes on may change
 
 
 def build(algo: str, config: Config) -> tuple[Any, list[BaseCallback]]:
@@ -42,6 +52,7 @@ def build(algo: str, config: Config) -> tuple[Any, list[BaseCallback]]:
     Args:
         algo: ``ppo``, ``a2c``, ``trpo``, ``maskable-ppo`` or ``dqn``.
     """
+    torch_device(config.device)
     bundle: dict[str, Any] = {} if config.bundle is None else {"bundle": config.bundle}
     envs = make_vec_env(
         config.env, config.canvases, seed=config.seed, reward=config.reward,
@@ -120,43 +131,91 @@ def sample_canvases(model: Any, bundle: Bundle, count: int) -> list[torch.Tensor
     return envs.envs.layout.as_grids(np.stack([info["final_canvas"] for info in infos]))
 
 
-def train(algo: str, config: Config, out: Path | str, progress: bool = True) -> dict[str, Any]:
+def train(
+    algo: str, config: Config, out: Path | str, progress: bool = True, resume: bool = False
+) -> dict[str, Any]:
     """Train, and leave in ``out`` what every run leaves: config.json, progress.csv, TensorBoard
-    events, model.zip, metrics.csv and, of a prior, the fine-tuned bundle.
+    events, checkpoints, model.zip, metrics.csv and, of a prior, the fine-tuned bundle.
+
+    Ctrl-C, SIGTERM and SIGHUP stop the run where its next rollout begins: a checkpoint, the model
+    and the bundle are written, and no metrics.
 
     Args:
         algo: ``ppo``, ``a2c``, ``trpo``, ``maskable-ppo`` or ``dqn``.
         out: folder of the run.
         progress: whether a progress bar is shown.
+        resume: go on with the run in ``out`` from its last checkpoint, see
+            :class:`agents.sb3.callbacks.Checkpoints`.
 
     Returns:
-        The row of metrics.csv.
+        The row of metrics.csv, and ``interrupted``: the number of the signal that stopped the run,
+        or 0.
 
     Raises:
-        ValueError: if a setting is bad, or ``out`` holds a run already.
+        ValueError: if a setting is bad, or ``out`` holds a run already, or, to resume, none, or one
+            of other settings.
+        NotFiniteError: if the policy's weights are not finite; it names the last good checkpoint.
+        DiskError: if ``out`` cannot be written to.
     """
     model, callbacks = build(algo, config)
-    run = RunFolder(out, {"algo": algo, **dataclasses.asdict(config)}, kind="sb3")
-    model.set_logger(configure(str(out), ["csv", "tensorboard"]))
+    settings = {"algo": algo, **dataclasses.asdict(config)}
+    with RunFolder(out, settings, kind="sb3", resume=resume, free=FREE) as run:
+        envs = vector_env(model.get_env()).envs
+        rollout = config.canvases * envs.layout.length
+        fixed = {name: value for name, value in settings.items() if name not in FREE}
+
+        def make_checkpoint(parts: Mapping[str, Any]) -> Checkpoint:
+            return Checkpoint(run.path("checkpoint.pt"), fixed, dict(parts), Processes(), "sb3")
+
+        before = _stored(run)
+        model.set_logger(logger(run.path(), before.get("timesteps", 0)))
+        saver = Checkpoints(make_checkpoint, callbacks, config.checkpoint_every, rollout)
+        steps = config.rollouts * rollout
+        bar = [ProgressBar(steps)] if progress else []
+        start = time.perf_counter()
+        with saver.signals, told(run.path()):
+            model.learn(steps, callback=[saver, *callbacks, *bar], log_interval=1)
+        run.write_config()
+        model.num_timesteps = saver.total
+        figures: dict[str, Any] = {
+            "algo": algo, "env": config.env, "seed": config.seed,
+            "iterations": saver.total // rollout,
+            "canvases": saver.total // envs.layout.length,
+            "seconds": time.perf_counter() - start,
+        }  # fmt: skip
+        interrupted = int(saver.signals.received or 0)
+        return _finish(run, model, figures, interrupted) | {"interrupted": interrupted}
+
+
+def _stored(run: RunFolder) -> dict[str, Any]:
+    """Where the run stands that goes on.
+
+    Raises:
+        ValueError: if an earlier version trained it, which left no checkpoints.
+    """
+    file = run.path("checkpoint.pt")
+    if file.exists():
+        return read_tensors(file)["state"]
+    if run.path("model.zip").exists():
+        raise ValueError(
+            f"{run.path()} holds a model and no checkpoint, as a run of an earlier version does: "
+            "it cannot go on, choose another folder (--out)"
+        )
+    return {}
+
+
+def _finish(
+    run: RunFolder, model: Any, figures: dict[str, Any], interrupted: int
+) -> dict[str, Any]:
+    """Write the model, and measure it if it was not interrupted; gives all figures."""
+    zipped = io.BytesIO()
+    model.save(zipped)
+    write_bytes(run.path("model.zip"), zipped.getvalue())
     envs = vector_env(model.get_env()).envs
-    steps = config.rollouts * config.canvases * envs.layout.length
-    if progress:
-        callbacks = [*callbacks, ProgressBar(steps)]
-    interrupted, start = False, time.perf_counter()
-    try:
-        model.learn(steps, callback=callbacks, log_interval=1)
-    except KeyboardInterrupt:
-        interrupted = True
-    seconds = time.perf_counter() - start
-    model.save(run.path("model.zip"))
     policies = list(model.policy.priors.cpu()) if isinstance(model.policy, PixelCNNPolicy) else []
-    grids = None if policies else sample_canvases(model, envs.bundle, 1000)
-    figures = {
-        "algo": algo, "env": config.env, "seed": config.seed, "interrupted": interrupted,
-        "iterations": model.num_timesteps // (config.canvases * envs.layout.length),
-        "canvases": model.num_timesteps // envs.layout.length, "seconds": seconds,
-        **results(envs.bundle, policies, config.seed, grids=grids),
-    }  # fmt: skip
+    if not interrupted:
+        grids = None if policies else sample_canvases(model, envs.bundle, 1000)
+        figures |= results(envs.bundle, policies, figures["seed"], grids=grids)
     model.logger.close()
     run.finish(
         envs.bundle,
@@ -165,5 +224,6 @@ def train(algo: str, config: Config, out: Path | str, progress: bool = True) -> 
         discriminator=envs.discriminator.cpu(),
         discriminator_input=envs.discriminator_input,
         reward_scale=envs.reward_scale,
+        complete=not interrupted,
     )
     return figures

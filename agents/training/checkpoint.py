@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from agents.training.files import write_whole
+from agents.training.files import read_tensors, write_tensors
 from agents.training.processes import Processes
 from ral_env import migrations
 
@@ -15,8 +15,8 @@ from ral_env import migrations
 class Checkpoint:
     """A file that a run which was cut goes on from: to the bit, on the CPU.
 
-    It holds the state of all parts, torch's global random numbers, and whatever else it is given.
-    Of several processes, each further one has a file beside it for what is its own.
+    It holds the state of all parts, torch's global random numbers, and whatever else it is given;
+    of several processes all that differs between them: one file, so that all go on from one moment.
 
     Args:
         file: where it is.
@@ -36,8 +36,6 @@ class Checkpoint:
     ):
         self.file, self.settings, self.parts, self.processes = file, settings, parts, processes
         self.kind = kind
-        rank = processes.rank
-        self.own_file = file if rank == 0 else file.with_name(f"{file.name}.{rank}")
 
     def exists(self) -> bool:
         return self.file.exists()
@@ -46,14 +44,19 @@ class Checkpoint:
         """Write it, whole or not at all. ``state`` is the same for all processes, ``own`` is not;
         both are of tensors and plain Python values."""
         device = self.processes.device
-        whole: dict[str, Any] = {"random": {"cpu": torch.get_rng_state()}, "own": own or {}}
+        random = {"cpu": torch.get_rng_state()}
         if device.type == "cuda":
-            whole["random"]["cuda"] = torch.cuda.get_rng_state(device)
+            random["cuda"] = torch.cuda.get_rng_state(device)
+        ranks = self.processes.gather_objects({"random": random, "own": own or {}})
         if self.processes.rank == 0:
-            whole |= {"settings": self.settings, "state": state}
-            whole["parts"] = {name: part.state_dict() for name, part in self.parts.items()}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.own_file, lambda fresh: torch.save(whole, fresh))
+            whole = {
+                "settings": self.settings,
+                "state": state,
+                "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                "ranks": ranks,
+            }
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(self.file, whole)
 
     def restore(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Put the parts and the random numbers back: ``state`` and ``own`` as they were saved.
@@ -64,18 +67,13 @@ class Checkpoint:
             ValueError: if it cannot be read or is of other settings.
         """
         file = self.file
-        try:
-            whole = torch.load(file, map_location="cpu", weights_only=True)
-            found = whole["settings"]
-            if self.kind:
-                found = migrations.renamed(found, self.kind, str(file))
-            mine: dict[str, Any] = {}
-            if self.own_file.exists():
-                mine = torch.load(self.own_file, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a file that is cut or another's
-            raise ValueError(
-                f"checkpoint {file} cannot be read ({error}): remove it to begin anew"
-            ) from error
+        whole = read_tensors(file)
+        if not isinstance(whole, dict) or not {"settings", "parts", "state"} <= whole.keys():
+            raise ValueError(f"{file} is no checkpoint of a run: remove it to begin anew")
+        found = whole["settings"]
+        if self.kind:
+            found = migrations.renamed(found, self.kind, str(file))
+        mine = self._of_this_process(whole)
         other = {k: (found.get(k), v) for k, v in self.settings.items() if found.get(k) != v}
         if other:
             told = ", ".join(
@@ -93,3 +91,14 @@ class Checkpoint:
         if "cuda" in random and self.processes.device.type == "cuda":
             torch.cuda.set_rng_state(random["cuda"], self.processes.device)
         return whole["state"], mine.get("own")
+
+    def _of_this_process(self, whole: dict[str, Any]) -> dict[str, Any]:
+        """Random numbers and ``own`` of this process; empty if there were fewer processes."""
+        rank = self.processes.rank
+        if "ranks" in whole:
+            return whole["ranks"][rank] if rank < len(whole["ranks"]) else {}
+        if rank == 0:
+            return whole
+        # Earlier versions gave each further process a file beside the first one's.
+        file = self.file.with_name(f"{self.file.name}.{rank}")
+        return read_tensors(file) if file.exists() else {}

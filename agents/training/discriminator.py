@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.training import finite
 from agents.training.processes import Processes
 from ral_env.nets import Codec, represent
 from ral_env.ranges import check_ranges
@@ -203,7 +204,8 @@ class Adversary:
         """One step on inputs of the same shape (B, C, H, W); returns the named losses.
 
         Raises:
-            ValueError: if a loss is not finite; the parameters are left as they were.
+            NotFiniteError: if a loss or a gradient is not finite; the parameters are left as they
+                were. Or if the parameters are not finite after the step.
         """
         t = self.training
         real, fake = (augment(x, t.shift, t.drop, self.processes) for x in (real, fake))
@@ -213,19 +215,14 @@ class Adversary:
             losses = wgan_gp_loss(self.net, real, fake, share, t.gradient_penalty)
         else:
             losses = with_r1(LOSSES[t.loss], self.net, real, fake, t.r1)
-        total = torch.stack(list(losses.values())).sum()
-        named = {name: value.item() for name, value in losses.items()}
-        if not torch.isfinite(total):
-            raise ValueError(
-                f"the discriminator's loss is not finite: {named}; lower its learning rate "
-                f"({t.learning_rate}) or look for non-finite inputs"
-            )
+        remedy = f"lower its learning rate ({t.learning_rate}) or look for non-finite inputs"
+        finite.check_losses(losses, "the discriminator's", remedy)
         self.optimizer.zero_grad()
-        total.backward()
+        torch.stack(list(losses.values())).sum().backward()
         self.processes.average_gradients(self.net)
-        self.optimizer.step()
+        finite.step(self.net, self.optimizer, "the discriminator's", remedy)
         self.net.eval()
-        return named
+        return {name: value.item() for name, value in losses.items()}
 
     @torch.no_grad()
     def score_maps(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,11 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from agents.training import finite
 from agents.training.checkpoint import Checkpoint
 from agents.training.files import Row
 from agents.training.processes import Processes
+from agents.training.progress import progress_bar
+from agents.training.signals import StopSignals
 from ral_env.ranges import check_ranges
 
 
@@ -191,8 +193,11 @@ def optimise(
         in the first row, which is the net as it came) and the figures of ``validate``.
 
     Raises:
-        ValueError: if the batch cannot be shared out evenly, a loss is not finite, or the
-            checkpoint is of other settings.
+        ValueError: if the batch cannot be shared out evenly, or the checkpoint is of other
+            settings.
+        NotFiniteError: if a loss, a gradient or a weight is not finite. The last checkpoint stays.
+        KeyboardInterrupt: after Ctrl-C; or SystemExit, after SIGTERM or SIGHUP: at the end of the
+            update, with a checkpoint.
     """
     run = _Optimisation(net, losses, training, Processes(device), also, seed, clock)
     settings = {"seed": seed, "examples": count, **asdict(training)}
@@ -203,31 +208,27 @@ def optimise(
         run.state |= saved.restore()[0]
     run.start_clock()
     batches = _batches(load, count, training, seed, run.state["step"], run.processes)
-    shown = bool(label) and run.processes.rank == 0
-    bar = tqdm(
-        total=training.steps,
-        initial=run.state["step"],
-        desc=label,
-        unit="step",
-        disable=not shown,
-        mininterval=1.0,
-    )
-    while True:
-        finished = run.is_over(seconds)
-        if run.is_validation_due(finished):
-            row, candidate = run.validate(validate)
-            if shown:
-                bar.write(f"{label} {_told(row)}")
-            if log and run.processes.rank == 0:
-                log(run.state["history"], candidate)
-        if finished or run.is_out_of_patience():
-            break
-        run.update(batches)
-        bar.update()
-        if saved and run.state["step"] % training.checkpoint_every == 0:
-            run.count_seconds()
-            saved.save(run.state)
-    bar.close()
+    name = label if run.processes.rank == 0 else ""
+    bar = progress_bar(training.steps, name, "step", run.state["step"])
+    with bar, StopSignals() as signals, finite.naming_last_good(checkpoint):
+        while True:
+            finished = run.is_over(seconds)
+            if run.is_validation_due(finished):
+                row, candidate = run.validate(validate)
+                if name:
+                    bar.write(f"{name} {_told(row)}")
+                if log and run.processes.rank == 0:
+                    log(run.state["history"], candidate)
+            if finished or run.is_out_of_patience():
+                break
+            run.update(batches)
+            bar.update()
+            asked = signals.came(run.processes)
+            if saved and (asked or run.state["step"] % training.checkpoint_every == 0):
+                run.count_seconds()
+                saved.save(run.state)
+            if asked:
+                signals.leave()
     run.keep_best()
     if saved:
         saved.save(run.state)
@@ -349,7 +350,7 @@ class _Optimisation:
         self.processes.average_gradients(self.net)
         if training.clip:
             nn.utils.clip_grad_norm_(self.net.parameters(), training.clip)
-        self.optimizer.step()
+        finite.step(self.net, self.optimizer, f"update {step + 1}'s", self._remedy())
         self.state["step"] = step + 1
         if training.ema:
             # A short memory at first, so that the average does not carry the random start.
@@ -362,17 +363,17 @@ class _Optimisation:
         mixed = torch.autocast(kind, torch.bfloat16, enabled=training.precision == "bfloat16")
         with mixed:
             named = self.losses(batch)
+        finite.check_losses(named, f"update {state['step'] + 1}'s", self._remedy())
         total = torch.stack([loss.float().sum() for loss in named.values()]).sum()
-        if not torch.isfinite(total):
-            found = {name: loss.item() for name, loss in named.items()}
-            raise ValueError(
-                f"the loss of update {state['step'] + 1} is not finite: {found}. Lower the "
-                f"learning rate ({training.learning_rate}), clip the gradient, or look at the data"
-            )
         (total / training.accumulate).backward()
         for name, loss in named.items():
             state["sums"][name] = state["sums"].get(name, 0.0) + loss.item() / training.accumulate
         state["summed"] += 1 / training.accumulate
+
+    def _remedy(self) -> str:
+        """What to do when it diverges."""
+        rate = self.training.learning_rate
+        return f"lower the learning rate ({rate}), clip the gradient, or look at the data"
 
     def keep_best(self) -> None:
         """Leave the weights that were best in validation in the net."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.training.files import Row
+from ral_env.envs.options import torch_device
 
 
 class Processes:
@@ -17,11 +18,14 @@ class Processes:
     Attributes:
         count, rank: how many, and which one this is; the first, 0, writes files.
         device: where this one computes.
+
+    Raises:
+        ValueError: if there is no such device here.
     """
 
     def __init__(self, device: str | torch.device = "cpu"):
         self.accelerator: Any = None
-        self.count, self.rank, self.device = 1, 0, torch.device(device)
+        self.count, self.rank, self.device = 1, 0, torch_device(device)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import Accelerator
 
@@ -64,6 +68,14 @@ class Processes:
         """The whole batch, of the parts of all processes; without gradient."""
         part = part.detach()
         return part if self.accelerator is None else self.accelerator.gather(part.contiguous())
+
+    def gather_objects(self, mine: Any) -> list[Any]:
+        """What each process gives, in the order of their ranks; for all of them."""
+        if self.accelerator is None:
+            return [mine]
+        from accelerate.utils import gather_object
+
+        return gather_object([mine])
 
     def rand(self, *shape: int, device: torch.device | None = None) -> Tensor:
         """Uniform numbers in [0, 1) of this shape: this process's part of what one would draw for

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,15 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import save as serialise
 from torch import nn
 
 from agents.training.checkpoint import Checkpoint
-from agents.training.files import Row, write_rows, write_whole
+from agents.training.files import Row, read_tensors, write_rows, write_tensors
 from agents.training.processes import Processes
 from ral_env import __version__, migrations
 from ral_env import bundle as bundles
+from ral_env.files import Lock, leftovers, told, write_bytes
 
 
 class Figures:
@@ -53,7 +56,7 @@ class Figures:
         columns = list(self.rows[0]) if self.rows else []
         if set(row) <= set(columns):
             self.rows.append(row)
-            with self.file.open("a", newline="") as stream:
+            with told(self.file), self.file.open("a", newline="") as stream:
                 csv.DictWriter(stream, columns).writerow(row)
         else:
             self.rewrite([*self.rows, row])
@@ -65,22 +68,30 @@ class Figures:
         self.rows = [{name: row.get(name, "") for name in columns} for row in rows]  # type: ignore
         write_rows(self.file, self.rows)
 
+    def sync(self) -> None:
+        """See that the rows are on the disk itself."""
+        with told(self.file), self.file.open("rb") as stream:
+            os.fsync(stream.fileno())
+
     def draw(self, row: Row) -> None:
         """A row in TensorBoard."""
         step = int(next(iter(row.values())))
-        for name, value in row.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()
+        with told(self.events):
+            for name, value in row.items():
+                self.writer.add_scalar(name, value, step)
+            self.writer.flush()
 
     def picture(self, name: str, sheet: np.ndarray, step: int) -> None:
         """A picture, uint8 (H, W, 3), in TensorBoard."""
-        self.writer.add_image(name, sheet, step, dataformats="HWC")
-        self.writer.flush()
+        with told(self.events):
+            self.writer.add_image(name, sheet, step, dataformats="HWC")
+            self.writer.flush()
 
     def close(self) -> None:
         """Write what TensorBoard has still to write."""
         if self._writer is not None:
-            self._writer.close()
+            with told(self.events):
+                self._writer.close()
 
 
 def stored_config(folder: Path | str, kind: str) -> dict[str, Any] | None:
@@ -107,6 +118,10 @@ def stored_config(folder: Path | str, kind: str) -> dict[str, Any] | None:
 class RunFolder:
     """A run's folder. Of several processes the first writes; without a folder nobody does.
 
+    Who writes holds the folder's lock (``.lock``) until :meth:`close`, or until the process dies.
+    What an earlier holder left when it died is removed, and a bundle that it was about to replace
+    is put back.
+
     Args:
         folder: where everything goes; None writes nothing.
         config: what is asked for, JSON-able; config.json holds it.
@@ -119,8 +134,9 @@ class RunFolder:
         processes: those that train together.
 
     Raises:
-        ValueError: if there is a run already, none to go on with, or one that was asked for
-            something else. Nothing has been written then.
+        ValueError: if there is a run already, none to go on with, one that was asked for something
+            else, or one that another process is at. Nothing has been changed then.
+        DiskError: if the folder cannot be written to.
     """
 
     def __init__(
@@ -140,10 +156,32 @@ class RunFolder:
         self.writes = self.folder is not None and self.processes.rank == 0
         self.config: dict[str, Any] = json.loads(json.dumps(config))
         self.kind = kind
+        self.notes = dict(notes or {})
         self._figures: dict[str, Figures] = {}
+        self._lock: Lock | None = None
         if not self.writes:
             return
-        stored = stored_config(self.path(), self.kind)
+        self._check(resume, free, option)
+        with told(self.path()):
+            self.path().mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(self.path(".lock"))
+        if not self._lock.take():
+            raise ValueError(
+                f"{folder} is in use by {self._lock.holder()}: wait for that run to end, or choose "
+                f"another folder ({option})"
+            )
+        is_new = self._check(resume, free, option) is None  # as nobody else can change it any more
+        for file in leftovers(self.path()):
+            file.unlink()
+        bundles.recover(self.path("bundle"))
+        if is_new:
+            self.write_config()
+
+    def _check(
+        self, resume: bool | None, free: Sequence[str], option: str
+    ) -> dict[str, Any] | None:
+        """See that what is asked for fits what the folder holds; gives what that was asked for."""
+        folder, stored = self.folder, stored_config(self.path(), self.kind)
         if stored is not None and resume is False:
             raise ValueError(
                 f"{folder} holds a run: go on with it (--resume), choose another folder "
@@ -153,7 +191,7 @@ class RunFolder:
             raise ValueError(
                 f"{folder} holds no run to resume: check {option}, or leave --resume out"
             )
-        begun = migrations.with_later_stages(stored or {}, self.config, kind)
+        begun = migrations.with_later_stages(stored or {}, self.config, self.kind)
         known = {k: v for k, v in self.config.items() if k in begun and k not in free}
         was = {name: value for name, value in begun.items() if name in known}
         if other := sorted(differences(was, known)):
@@ -162,13 +200,34 @@ class RunFolder:
                 f"{'; '.join(other[:5])}): ask for the same to go on with it, choose another "
                 f"folder with {option}, or remove it"
             )
-        # What is there may have old names, or other free settings.
+        return stored
+
+    def write_config(self) -> None:
+        """Let config.json say what is asked for now.
+
+        A run that goes on calls it when it has taken over what is there: free settings may be
+        others than before, and names those of an earlier version.
+        """
+        if not self.writes:
+            return
         file = self.path("config.json")
-        there = {} if stored is None else json.loads(file.read_text())
-        if stored is None or there != {**there, **self.config}:
-            self.path().mkdir(parents=True, exist_ok=True)
-            text = json.dumps({**self.config, **(notes or {})}, indent=2)
-            write_whole(file, lambda fresh: fresh.write_text(text + "\n"))
+        there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if not file.exists() or there != {**there, **self.config}:
+            text = json.dumps({**self.config, **self.notes}, indent=2)
+            write_bytes(file, f"{text}\n".encode())
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+        for figures in self._figures.values():
+            figures.close()
 
     def path(self, name: str = "") -> Path:
         """A file of the folder."""
@@ -189,10 +248,10 @@ class RunFolder:
         """What a short stage makes (tensors and figures); the next time it is read from disk."""
         file = self.path(f"{stage}.pt")
         if file.exists():
-            return torch.load(file, weights_only=True)
+            return read_tensors(file)
         made = make()
         if self.writes:
-            write_whole(file, lambda fresh: torch.save(made, fresh))
+            write_tensors(file, made)
         return made
 
     def figures(self, stage: str = "progress", events: str = "") -> Figures:
@@ -203,7 +262,9 @@ class RunFolder:
 
     def picture(self, file: str, name: str, sheet: np.ndarray, figures: Figures, step: int) -> None:
         """A picture, uint8 (H, W, 3), as a PNG and in TensorBoard under ``name``."""
-        PIL.Image.fromarray(sheet).save(self.path(file))
+        png = io.BytesIO()
+        PIL.Image.fromarray(sheet).save(png, "PNG")
+        write_bytes(self.path(file), png.getvalue())
         figures.picture(name, sheet, step)
 
     def say(self, *words: Any) -> None:
@@ -220,6 +281,7 @@ class RunFolder:
         discriminator: nn.Module,
         discriminator_input: str,
         reward_scale: float,
+        complete: bool = True,
     ) -> None:
         """What a policy's run leaves: a row of results (metrics.csv) and the fine-tuned bundle.
 
@@ -232,17 +294,17 @@ class RunFolder:
             policies: one a level, top first; none where a policy is no prior.
             results: the row.
             discriminator: as it is now, with what it sees and what its scores are divided by.
+            complete: whether the run came to its end; metrics.csv is only written if it did.
         """
         if not self.writes:
             return
-        for figures in self._figures.values():
-            figures.close()
         results = dict(results) | {
             "dataset": bundle.dataset, "bundle": bundle.edition,
             "ral-env": __version__, "torch": str(torch.__version__),
         }  # fmt: skip
-        self.say(f"scores and figures by bundle {bundle.edition}")
-        write_rows(self.path("metrics.csv"), [results])
+        if complete:
+            self.say(f"scores and figures by bundle {bundle.edition}")
+            write_rows(self.path("metrics.csv"), [results])
         tuned = dataclasses.replace(
             bundle,
             priors=tuple(policies) or bundle.priors,
@@ -257,7 +319,8 @@ class RunFolder:
         if not bundles.storable(tuned):
             nets = {f"prior_{level}": net for level, net in enumerate(policies)}
             for stem, net in {**nets, "discriminator": discriminator}.items():
-                save_model(net, str(self.path(f"{stem}.safetensors")))
+                state = {name: value.clone() for name, value in net.state_dict().items()}
+                write_bytes(self.path(f"{stem}.safetensors"), serialise(state))
         elif policies:
             metrics = {k: v for k, v in results.items() if isinstance(v, int | float)}
             bundles.save(self.path("bundle"), tuned, metrics=metrics)

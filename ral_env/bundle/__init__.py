@@ -6,7 +6,7 @@ from ral_env.bundle.of_task import choose, for_task, load_named, make_command, p
 from ral_env.bundle.packing import RealCodes, codes_dtype
 from ral_env.bundle.parts import TUNING, Bundle, StoredFeatures, from_nets
 from ral_env.bundle.places import SHIPPED, find, home, named, names
-from ral_env.bundle.store import load, save, storable
+from ral_env.bundle.store import load, recover, save, size_of, storable
 
 __all__ = [
     "SHIPPED",
@@ -28,6 +28,8 @@ __all__ = [
     "named",
     "names",
     "place",
+    "recover",
     "save",
+    "size_of",
     "storable",
 ]

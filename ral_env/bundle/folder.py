@@ -206,7 +206,8 @@ def _write_codes(file: Path, bundle: Bundle) -> None:
     """Pack a bundle's codes into a file, some rows at a time: they may be a large memory map."""
     flat, num_codes = bundle.flat_codes, bundle.layout.num_codes
     size = packed_bytes(flat.shape[1], num_codes)
-    packed = np.lib.format.open_memmap(file, "w+", np.uint8, (len(flat), size))
-    for rows in blocks(*flat.shape):
-        packed[rows] = pack(np.asarray(flat[rows]), num_codes)
-    packed.flush()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(flat), size)}
+    with file.open("wb") as stream:  # a full disk would end a memory map without a word
+        np.lib.format.write_array_header_1_0(stream, header)
+        for rows in blocks(*flat.shape):
+            stream.write(pack(np.asarray(flat[rows]), num_codes).tobytes())

@@ -6,14 +6,17 @@ import copyreg
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ral_env.bundle.folder import read, write
+from ral_env.bundle.folder import nets_by_stem, read, write
+from ral_env.bundle.packing import packed_bytes
 from ral_env.bundle.parts import Bundle, from_nets
 from ral_env.bundle.places import absolute, find
 from ral_env.bundle.verify import obstacle, verify_bundle, wrong_codes
+from ral_env.files import Lock, check_room, told
 
 
 def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
@@ -62,6 +65,7 @@ def save(
         ValueError: if the parts do not fit each other, a split other than ``"tuning"`` is missing
             or two of them share rows, a net is not of this package's kinds (see :func:`storable`),
             or ``path`` exists and is no bundle.
+        DiskError: if it cannot be written, or there is no room; what was there stays.
     """
     path = absolute(path)
     if path.exists() and not (path / "manifest.json").is_file():
@@ -76,15 +80,73 @@ def save(
         raise ValueError(f"{bundle!r} cannot be saved: its codes array {why}")
 
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
-    fresh.mkdir(parents=True)
-    try:
-        write(fresh, bundle, metrics, half)
-        load(fresh)  # what would not load is not kept
-        _replace(fresh, path)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
+    size = size_of(bundle, half)
+    with told(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_room(path.parent, size, f"bundle {path.name}")
+        with _locked(path.parent, wait=True) as alone:
+            if alone:
+                _recover(path)
+            try:
+                fresh.mkdir()
+                write(fresh, bundle, metrics, half)
+                load(fresh)  # what would not load is not kept
+                _replace(fresh, path)
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
     return path
+
+
+def recover(path: str | os.PathLike[str]) -> None:
+    """Put a bundle back that was lost when its writer died, and remove what writers have left.
+
+    :func:`save` does so, too. While another process saves in the same folder, nothing is done.
+    """
+    path = Path(path)
+    with _locked(path.parent, wait=False) as alone:
+        if alone:
+            _recover(path)
+
+
+def _recover(path: Path) -> None:
+    for old in path.parent.glob(f".{path.name}.????????.old"):
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            os.rename(old, path)
+    for fresh in path.parent.glob(f".{path.name}.????????"):
+        shutil.rmtree(fresh)
+
+
+@contextmanager
+def _locked(folder: Path, wait: bool) -> Iterator[bool]:
+    """Hold the folder in which bundles are saved: whether nobody else saves there meanwhile."""
+    lock = Lock(folder)
+    taken = lock.take(wait)
+    try:
+        yield taken and lock.known
+    finally:
+        lock.release()
+
+
+def size_of(bundle: Bundle, half: bool = False) -> int:
+    """Bytes that a bundle's files need, about; 0 if it cannot be saved.
+
+    Args:
+        half: whether weights are stored in 16 bits.
+    """
+    if bundle.path:
+        return sum(file.stat().st_size for file in bundle.path.iterdir())
+    if not storable(bundle):
+        return 0
+    weights = [v for net in nets_by_stem(bundle).values() for v in net.state_dict().values()]
+    flat = bundle.flat_codes
+    return (
+        sum(value.numel() * value.element_size() for value in weights) // (1 + half)
+        + len(flat) * packed_bytes(flat.shape[1], bundle.layout.num_codes)
+        + sum(stored.values.nbytes for stored in bundle.test_features.values())
+    )
 
 
 def storable(bundle: Bundle) -> bool:

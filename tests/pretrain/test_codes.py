@@ -231,6 +231,30 @@ def test_codes_of_another_net_or_of_other_images_are_refused(tmp_path):
         extract(net(), Noise(23)[:0], tmp_path / "none.npy")
 
 
+def test_codes_that_were_altered_or_cut_are_refused(tmp_path):
+    file = tmp_path / "codes.npy"
+    extract(net(), Noise(23), file, batch=4)
+    whole = file.read_bytes()
+    extract(net(), Noise(23), file, batch=4)  # as they are, they are taken
+    for byte in (len(whole) - 1, len(whole) // 2, 130):
+        file.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1]) + whole[byte + 1 :])
+        with pytest.raises(ValueError, match=r"codes\.npy is altered in rows 0 to 22.*anew"):
+            extract(net(), Noise(23), file, batch=4)
+    file.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match=r"codes\.npy is cut .*begin anew"):
+        extract(net(), Noise(23), file, batch=4)
+
+
+def test_codes_that_an_earlier_version_wrote_are_taken_without_checksums(tmp_path):
+    file, side = tmp_path / "codes.npy", tmp_path / "codes.npy.json"
+    extract(net(), Noise(23), file, batch=4)
+    before = json.loads(side.read_text())
+    assert len(before.pop("sums")) == 1, "one run of rows"
+    side.write_text(json.dumps(before))
+    extract(net(), Noise(23), file, batch=4)
+    assert json.loads(side.read_text())["done"] == [[0, 23]]
+
+
 def test_a_side_file_without_its_codes_is_of_no_account(tmp_path):
     """As where the codes were removed, or the run was killed before they were there."""
     whole = extract(net(), Noise(23), tmp_path / "codes.npy")

@@ -138,8 +138,8 @@ def test_the_command_line_takes_several_files(tiny, files, capsys):
     [
         (["--rows", "8"], "rows=8, expected 1 to 7"),
         (["--rows", "0"], "rows=0, expected 1 to 7"),
-        (["-n", "0"], "count=0, expected 1 or more"),
-        (["--temperature", "-1"], "temperature=-1.0, expected 0 or more"),
+        (["-n", "0"], "count=0, expected a number in [1, inf)"),
+        (["--temperature", "-1"], "temperature=-1.0, expected a number in [0, inf)"),
         (["--image", "nowhere.png"], "nowhere.png cannot be read"),
         (["--image", __file__], "test_complete.py cannot be read"),
         (["--env", "RALFace32-v0"], "Did you mean: `RALFaces32`?"),

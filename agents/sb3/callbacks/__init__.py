@@ -4,6 +4,7 @@ Callbacks for on-policy algorithms (PPO, A2C, TRPO). Give several as a list; SB3
 order.
 """
 
+from agents.sb3.callbacks.checkpoints import Checkpoints
 from agents.sb3.callbacks.collapse_guard import CollapseGuard
 from agents.sb3.callbacks.discriminator import DiscriminatorCallback
 from agents.sb3.callbacks.episodes import Episode, EpisodeCallback
@@ -14,6 +15,7 @@ from agents.sb3.callbacks.value_warmup import ValueWarmup
 from ral_env import migrations
 
 __all__ = [
+    "Checkpoints",
     "CollapseGuard",
     "DiscriminatorCallback",
     "Episode",

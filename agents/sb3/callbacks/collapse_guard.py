@@ -40,6 +40,8 @@ class CollapseGuard(EpisodeCallback):
         ValueError: if one of them is out of its range.
     """
 
+    remembered = ("_first", "_good_state")
+
     def __init__(
         self, max_nats: float, min_diversity: float = 0.5, count: int = 256, verbose: int = 0
     ):

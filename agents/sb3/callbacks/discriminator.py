@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +48,8 @@ class DiscriminatorCallback(EpisodeCallback):
         ValueError: with off-policy algorithms, whose replay buffer would pay what an earlier
             discriminator thought, or if a setting is unknown or out of its range.
     """
+
+    remembered = ("_is_warm",)
 
     def __init__(
         self,
@@ -130,6 +134,16 @@ class DiscriminatorCallback(EpisodeCallback):
             self.logger.record(f"discriminator/{name}", value)
         self._pay(fake)
         self.logger.record("discriminator/reward_scale", self._envs.reward_scale)
+
+    def state(self) -> dict[str, Any]:
+        """The generator beside the rest; the adversary's parts are the checkpoint's own."""
+        return super().state() | {"generator": self.generator.get_state()}
+
+    def load_state(self, stored: Mapping[str, Any]) -> None:
+        """Lets the discriminator, as it is now, pay."""
+        super().load_state(stored)
+        self.generator.set_state(stored["generator"])
+        self.adversary.score_in(self._envs)
 
     def _rollout_canvases(self) -> dict[int, Grids]:
         """The rollout's canvases by their height, rows of the coarsest level."""

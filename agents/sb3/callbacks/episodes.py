@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -42,7 +43,19 @@ class EpisodeCallback(BaseCallback):
     Attributes:
         episodes: those of the rollout that is being collected, in the order in which they ended;
             those whose start was not seen are left out.
+        remembered: names of the attributes that a run which goes on takes over.
     """
+
+    remembered: tuple[str, ...] = ()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this callback: tensors and plain Python values."""
+        return {name: getattr(self, name) for name in self.remembered}
+
+    def load_state(self, stored: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` gave, when training has begun."""
+        for name in self.remembered:
+            setattr(self, name, stored[name])
 
     def _init_callback(self) -> None:
         """Refuses algorithms that do not learn on-policy, and settings that silently break."""

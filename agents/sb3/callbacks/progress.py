@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
-from tqdm import tqdm
+
+from agents.training.progress import progress_bar
 
 
 class ProgressBar(BaseCallback):
@@ -16,13 +17,13 @@ class ProgressBar(BaseCallback):
 
     def __init__(self, total: int):
         super().__init__()
-        self.bar = tqdm(total=total, desc="ral", unit="code", unit_scale=True)
+        self.bar = progress_bar(total, "ral", "code", unit_scale=True)
 
     def _on_step(self) -> bool:
         """Advances the bar."""
         self.bar.update(self.num_timesteps - self.bar.n)
         if episodes := self.model.ep_info_buffer:
-            self.bar.set_postfix_str(f"reward {np.mean([e['r'] for e in episodes]):+.3f}", False)
+            self.bar.tell(f"reward {np.mean([e['r'] for e in episodes]):+.3f}")
         return True
 
     def _on_training_end(self) -> None:

@@ -26,6 +26,8 @@ class SampleGrids(EpisodeCallback):
         ValueError: if one of them is less than 1.
     """
 
+    remembered = ("_rollouts",)
+
     def __init__(self, every: int = 10, count: int = 16, verbose: int = 0):
         super().__init__(verbose)
         self.every = every

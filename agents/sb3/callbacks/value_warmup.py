@@ -22,6 +22,8 @@ class ValueWarmup(EpisodeCallback):
         ValueError: if rollouts is negative or epochs less than 1.
     """
 
+    remembered = ("_rollouts_done",)
+
     def __init__(self, rollouts: int = 5, epochs: int = 20, verbose: int = 0):
         super().__init__(verbose)
         self.rollouts = rollouts

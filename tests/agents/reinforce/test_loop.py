@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from agents.reinforce import PRESETS, Config, train
 from agents.reinforce.loop import compute_advantages, play, sample_rollout, score, update_policy
 from agents.reinforce.state import Rollout, TrainState
 from agents.training.discriminator import DiscriminatorTraining
+from agents.training.files import read_tensors, write_tensors
 from agents.training.timings import Timings
 from ral_env import bundle as bundles
 from ral_env.nets import PatchGANConfig, PixelCNN, joint
@@ -182,10 +184,11 @@ def test_the_policy_comes_to_please_the_discriminator(small):
         assert after[level] > 0.9 > before[level] + 0.3
 
 
+@pytest.mark.usefixtures("heeded_signals")
 def test_ctrl_c_leaves_a_usable_bundle(small, tmp_path):
     def interrupt(iteration, policies):
-        if iteration == 3:
-            raise KeyboardInterrupt
+        if iteration == 2:
+            signal.raise_signal(signal.SIGINT)
         return {}
 
     result = train(small, tmp_path / "run", progress=False, watch=interrupt, watch_every=1)
@@ -301,18 +304,27 @@ def run(*words, module="agents.train"):
     )
 
 
+def has_rows(folder):
+    progress = folder / "progress.csv"
+    return progress.exists() and progress.read_text().count("\n") > 6
+
+
+def is_warming_up(folder):
+    return (folder / "checkpoint.pt").exists()
+
+
 @pytest.mark.parametrize("small", LEVELS[1:], indirect=True)
-def test_a_run_killed_without_warning_goes_on_exactly(small, tmp_path):
-    """kill -9 somewhere in the middle, then --resume: the same weights, figures and checkpoint."""
+@pytest.mark.parametrize("moment", [is_warming_up, has_rows])
+def test_a_run_killed_without_warning_goes_on_exactly(small, moment, tmp_path):
+    """kill -9, then --resume: the same weights, figures and checkpoint."""
     config = dataclasses.replace(
-        small, iterations=30, start="partial", group=2, baseline="running-mean",
-        reward_source="random", normaliser="running", checkpoint_every=4,
+        small, iterations=20, start="partial", group=2, baseline="running-mean",
+        reward_source="random", normaliser="running", checkpoint_every=4, discriminator_warmup=30,
     )  # fmt: skip
     whole = train(config, tmp_path / "whole", progress=False)
     cut = run(*command(config, tmp_path / "cut"))
-    progress = tmp_path / "cut" / "progress.csv"
     deadline = time.monotonic() + 100
-    while not (progress.exists() and progress.read_text().count("\n") > 6):
+    while not moment(tmp_path / "cut"):
         assert cut.poll() is None, cut.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -326,7 +338,7 @@ def test_a_run_killed_without_warning_goes_on_exactly(small, tmp_path):
     assert torch.equal(flat(saved.priors), flat(whole.policies))
     assert torch.equal(flat([saved.discriminator]), flat([whole.discriminator]))
     rows = [table(tmp_path / name / "progress.csv") for name in ("cut", "whole")]
-    assert list(map(untimed, rows[0])) == list(map(untimed, rows[1])) and len(rows[0]) == 30
+    assert list(map(untimed, rows[0])) == list(map(untimed, rows[1])) and len(rows[0]) == 20
     states = [
         torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["state"]["train_state"]
         for name in ("cut", "whole")
@@ -344,6 +356,18 @@ def test_a_run_is_never_overwritten_nor_resumed_as_another(small, tmp_path):
         train(small, tmp_path / "none", progress=False, resume=True)
     again = train(small, tmp_path / "run", progress=False, resume=True)
     assert len(again.history) == small.iterations, "it was finished already"
+
+
+def test_a_resume_that_is_refused_by_the_checkpoint_changes_nothing(small, tmp_path):
+    train(small, tmp_path / "run", progress=False)
+    file = tmp_path / "run" / "checkpoint.pt"
+    stored = read_tensors(file)
+    write_tensors(file, stored | {"settings": stored["settings"] | {"gamma": 0.5}})
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
+    other = dataclasses.replace(small, checkpoint_every=7)  # which is free to change
+    with pytest.raises(ValueError, match="checkpoint.pt is of other settings .gamma: 0.5 there"):
+        train(other, tmp_path / "run", progress=False, resume=True)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before
 
 
 def test_two_processes_make_the_run_of_one(tmp_path):
@@ -376,6 +400,7 @@ def test_two_processes_make_the_run_of_one(tmp_path):
     )  # fmt: skip
     _, error = two.communicate(timeout=200)
     assert two.returncode == 0, error[-3000:]
+    assert [file.name for file in (tmp_path / "two").glob("*.pt*")] == ["checkpoint.pt"]
     saved = bundles.load(tmp_path / "two" / "bundle")
     torch.testing.assert_close(flat(saved.priors), flat(one.policies), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(

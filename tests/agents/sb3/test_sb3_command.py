@@ -14,23 +14,23 @@ from agents.sb3.config import Config
 def test_options_reach_the_config():
     words = ["--env", "RALDigits-v0", "--kl_coef", "0.5", "--discriminator.loss", "hinge",
              "--settings", '{"n_epochs": 3}', "--threads", "2", "--seed", "7"]  # fmt: skip
-    config, out, threads = parse("ppo", words)
+    config, out, threads, resume = parse("ppo", words)
     training = dataclasses.replace(Config().discriminator, loss="hinge")
     assert config == Config(
         env="RALDigits-v0", kl_coef=0.5, discriminator=training, settings={"n_epochs": 3}, seed=7
     )
-    assert out == "runs/RALDigits-v0-ppo-7" and threads == 2
+    assert out == "runs/RALDigits-v0-ppo-7" and threads == 2 and not resume
 
 
 def test_without_options_the_config_is_the_default():
-    config, out, _ = parse("a2c", ["--out", "somewhere"])
+    config, out, *_ = parse("a2c", ["--out", "somewhere"])
     assert config == Config() and out == "somewhere"
 
 
 @pytest.mark.parametrize("words", [["--kl", "1.5"], ["--kl=1.5"]])
 def test_the_old_name_of_the_penalty_is_understood(words):
     with pytest.warns(FutureWarning, match="--kl is called --kl_coef now"):
-        config, _, _ = parse("ppo", words)
+        config, *_ = parse("ppo", words)
     assert config.kl_coef == 1.5
 
 

@@ -91,6 +91,22 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been(fit, step, tmp_path):
     assert [f.name for f in file.parent.iterdir()] == ["state.pt"], "nothing else is left behind"
 
 
+@pytest.mark.usefixtures("heeded_signals")
+@pytest.mark.parametrize(
+    ("number", "end"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_stopped_run_is_saved_at_the_end_of_its_update_and_goes_on(number, end, tmp_path):
+    def stop(rows, net):
+        if rows[-1]["step"] == 8:
+            signal.raise_signal(number)
+
+    file = tmp_path / "state.pt"
+    with pytest.raises(end):
+        fit_prior(file, stop, checkpoint_every=1000)
+    assert torch.load(file, weights_only=True)["state"]["step"] == 9
+    same(fit_prior(file, checkpoint_every=1000), fit_prior())
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = fit_prior(tmp_path / "state.pt")
     start = time.perf_counter()
@@ -181,7 +197,7 @@ def test_examples_loaded_ahead_are_the_same():
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     net = nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=r"update 1 is not finite: \{'broken': nan\}"):
+    with pytest.raises(ValueError, match=r"update 1's loss is not finite: \{'broken': nan\}"):
         optimise.optimise(
             net,
             lambda batch: {"broken": net(batch).sum() * float("nan")},

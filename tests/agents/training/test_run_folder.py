@@ -70,8 +70,11 @@ def test_there_must_be_a_run_to_resume(tmp_path):
 
 def test_free_settings_may_change_and_are_written(tmp_path):
     opened(tmp_path / "run", CONFIG | {"device": "cpu"})
-    opened(tmp_path / "run", CONFIG | {"device": "cuda"}, resume=True, free=("device",))
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["device"] == "cuda"
+    run = opened(tmp_path / "run", CONFIG | {"device": "cuda"}, resume=True, free=("device",))
+    config = tmp_path / "run" / "config.json"
+    assert json.loads(config.read_text())["device"] == "cpu", "the run may still be refused"
+    run.write_config()
+    assert json.loads(config.read_text())["device"] == "cuda"
 
 
 def test_a_config_that_is_none_is_named(tmp_path):
@@ -149,7 +152,8 @@ def test_a_policy_that_is_no_prior_leaves_results_alone(tmp_path, tiny_codes):
         made, [], {"algo": "none", "seed": 3},
         discriminator=made.discriminator, discriminator_input="codes", reward_scale=0.25,
     )  # fmt: skip
-    assert {file.name for file in (tmp_path / "run").iterdir()} == {"config.json", "metrics.csv"}
+    left = {file.name for file in (tmp_path / "run").iterdir()}
+    assert left == {".lock", "config.json", "metrics.csv"}
 
 
 def test_differences_are_told_by_their_path():

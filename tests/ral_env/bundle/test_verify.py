@@ -75,6 +75,20 @@ def test_weights_of_other_shapes_are_named(copy):
         bundle.load(copy)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(copy, value):
+    """When the bundle is loaded; without verifying, when the net is first asked for."""
+    weights = load_file(copy / "prior_0.safetensors")
+    next(iter(weights.values())).view(-1)[0] = value
+    save_file(weights, copy / "prior_0.safetensors")
+    rehash(copy, "prior_0.safetensors")
+    message = f"prior_0.safetensors: holds weights that are not finite in {next(iter(weights))}"
+    with pytest.raises(bundle.BundleError, match=message):
+        bundle.load(copy)
+    with pytest.raises(bundle.BundleError, match=message):
+        _ = bundle.load(copy, verify=False).priors
+
+
 def test_codes_that_do_not_fit_are_named(copy):
     for wrong in (
         np.zeros((40, 63), np.uint8),
