@@ -261,9 +261,11 @@ def paint(
     demo_pictures.completions(evaluator, priors[RAL], seed, out / "completion.png")
 
 
-COLUMNS = ("fd", "fd_minus_control", "precision", "recall", "entropy", "forward_nll")
+COLUMNS = (
+    "fd", "fd_minus_control", "precision", "recall", "coverage", "entropy", "forward_nll",
+)  # fmt: skip
 ORACLE_COLUMNS = ("nll_oracle", "reverse_kl", "forward_kl", "oracle_entropy")
-DIGITS = {"precision": 3, "recall": 3, "temperature": 2, "seconds": 0}
+DIGITS = {"precision": 3, "recall": 3, "coverage": 3, "temperature": 2, "seconds": 0}
 
 
 def table(seeds: list[list[Row]], with_oracle: bool) -> str:

@@ -2,7 +2,8 @@
 
 The last row of a run, ``ral evaluate``, the demo and the benchmarks all take their figures here.
 A measure of quality never stands alone: precision rises and the reverse KL falls as modes are
-lost, which recall, diversity, entropy, the forward NLL and the Fréchet distance show.
+lost, which coverage, recall, diversity, entropy, the forward NLL and the Fréchet distance show.
+What a perfect sampler would score only a row of real canvases tells: even theirs is below 1.
 
 =============== ===================================================================================
 figure          what it is (nats are per canvas)
@@ -13,6 +14,8 @@ figure          what it is (nats are per canvas)
 ``fd``          Fréchet distance to held-out real codes, both decoded, in the feature net's space.
 ``precision``   Share of canvases that are as near to real ones as those are to each other.
 ``recall``      Share of real ones that are as near to canvases as those are to each other.
+``density``     How crowded canvases are where real ones are dense; 1 for real against real.
+``coverage``    Share of real ones that have a canvas as near as real ones are to each other.
 ``nll_oracle``  Mean of -log oracle(canvas), nats (paper Eq. 7).
 ``forward_nll`` Mean of -log G(held-out codes), nats.
 ``entropy``     Mean of -log G(its own samples), nats.
@@ -20,8 +23,8 @@ figure          what it is (nats are per canvas)
 ``forward_kl``  KL(oracle || G) = forward_nll - the oracle's entropy, nats.
 =============== ===================================================================================
 
-The first six are told of any canvases, the last four of a prior G alone; ``fd``, ``precision`` and
-``recall`` where the bundle has a feature net, ``nll_oracle`` and both KLs where it has an oracle.
+The first eight are told of any canvases, the last four of a prior G alone; ``fd`` to ``coverage``
+where the bundle has a feature net, ``nll_oracle`` and both KLs where it has an oracle.
 """
 
 from __future__ import annotations
@@ -169,8 +172,9 @@ class Evaluator:
         features, real = self.features(grids), self.held_out_features
         if features is not None and real is not None:
             row["fd"] = metrics.frechet_distance(real, features)
-            if min(len(real), len(features)) > 3:  # neighbours that they are counted by
+            if min(len(real), len(features)) > 5:  # neighbours that they are counted by
                 row["precision"], row["recall"] = metrics.precision_recall(real, features)
+                row["density"], row["coverage"] = metrics.density_coverage(real, features)
         if bundle.oracles:
             row["nll_oracle"] = _mean_nll(TemperedPrior(bundle.oracles), grids)
         return Evaluation(row, features)

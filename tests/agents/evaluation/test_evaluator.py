@@ -25,6 +25,8 @@ def test_real_codes_are_near_and_noise_is_far_and_diverse():
     real, fake = (evaluator.evaluate_canvases(grids).figures for grids in (train, noise))
     assert real["fd"] < fake["fd"] / 5
     assert real["precision"] > 0.7 > fake["precision"] and real["recall"] > fake["recall"]
+    assert real["coverage"] > 0.9 > 0.5 > fake["coverage"]
+    assert 0.7 < real["density"] < 1.3 and fake["density"] < 0.5
     assert real["score"] > fake["score"] and fake["diversity"] > real["diversity"]
 
 
