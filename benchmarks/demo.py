@@ -23,7 +23,15 @@ import torch
 import ral_env
 from agents import reinforce
 from agents.evaluation import metrics
-from agents.evaluation.evaluator import HEADINGS, BatchSizes, Evaluation, Evaluator, TemperedPrior
+from agents.evaluation.evaluator import (
+    BatchSizes,
+    Difference,
+    Evaluator,
+    TemperedPrior,
+    fd_figures,
+    headings,
+    nearer_in_all,
+)  # fmt: skip
 from agents.training.fit import PriorTraining, fit_priors, mean_nll
 from benchmarks import demo_pictures
 from benchmarks.workers import workers
@@ -198,8 +206,8 @@ def measure_seed(
         rows.append(row | {"temperature": priors[label].temperature, "seconds": seconds[label]})
     for row in rows:
         if row["row"] not in (FLOOR, COOLED):
-            found: Evaluation = evaluations[row["row"]]
-            row["fd_minus_control"] = evaluator.fd_difference(found, evaluations[COOLED])
+            found = evaluator.fd_differences(evaluations[row["row"]], evaluations[COOLED])
+            row |= {f"{name}_minus_control": dataclasses.astuple(d) for name, d in found.items()}
     paint(evaluator, priors, {label: arm[2] for label, arm in trained.items()}, env, seed, out)
     return rows, memory_note(evaluator, priors[RAL], seed)
 
@@ -261,30 +269,52 @@ def paint(
     demo_pictures.completions(evaluator, priors[RAL], seed, out / "completion.png")
 
 
-COLUMNS = (
-    "fd", "fd_minus_control", "precision", "recall", "coverage", "entropy", "forward_nll",
-)  # fmt: skip
+COLUMNS = ("precision", "recall", "coverage", "entropy", "forward_nll")
 ORACLE_COLUMNS = ("nll_oracle", "reverse_kl", "forward_kl", "oracle_entropy")
 DIGITS = {"precision": 3, "recall": 3, "coverage": 3, "temperature": 2, "seconds": 0}
 
 
-def table(seeds: list[list[Row]], with_oracle: bool) -> str:
+def table(seeds: list[list[Row]], bundle: Bundle) -> str:
     """Rows of one seed, or means over seeds with 95 % Student-t intervals."""
-    columns = [*COLUMNS, *(ORACLE_COLUMNS if with_oracle else ()), "temperature", "seconds"]
+    distances = [
+        column
+        for figure in fd_figures(bundle.feature_nets).values()
+        for column in (figure, f"{figure}_minus_control")
+    ]
+    oracle = ORACLE_COLUMNS if bundle.oracles else ()
+    columns = [*distances, *COLUMNS, *oracle, "temperature", "seconds"]
     lines = [
         {"row": rows[0]["row"]}
         | {column: _cell(column, [row.get(column) for row in rows]) for column in columns}
         for rows in zip(*seeds, strict=True)
     ]
-    return markdown_table(lines, ["row", *columns], HEADINGS)
+    return markdown_table(lines, ["row", *columns], headings(columns))
+
+
+def claim(seeds: list[list[Row]], bundle: Bundle) -> str:
+    """Whether RAL came nearer to real images than the control, in words.
+
+    In each feature space by the interval over seeds, or of one seed by the bootstrap's.
+    """
+    rows = [next(row for row in rows if row["row"] == RAL) for rows in seeds]
+    differences = {}
+    for figure in fd_figures(bundle.feature_nets).values():
+        found = [row[f"{figure}_minus_control"] for row in rows]
+        if len(found) > 1:
+            mean, half = metrics.interval([value for value, _, _ in found])
+            differences[figure] = Difference(mean, mean - half, mean + half)
+        else:
+            differences[figure] = Difference(*found[0])
+    return f"RAL against '{COOLED}': {nearer_in_all(differences)}."
 
 
 def _cell(column: str, values: list[Any]) -> str:
     """A figure as the table prints it, from its values in all seeds."""
-    digits, sign = DIGITS.get(column, 2), "+" if column == "fd_minus_control" else ""
+    difference = column.endswith("_minus_control")
+    digits, sign = DIGITS.get(column, 2), "+" if difference else ""
     if any(value is None for value in values):
         return ""
-    if column == "fd_minus_control" and len(values) == 1:
+    if difference and len(values) == 1:
         value, low, high = values[0]
         return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
     numbers = [value[0] if isinstance(value, tuple) else value for value in values]
@@ -324,7 +354,7 @@ def command(
     dataclasses.replace(CONTINUED_TRAINING, context_noise=context_noise)  # which checks its range
     torch.set_num_threads(1)
     bundle = load_bundle(env)
-    if bundle.features is None:
+    if not bundle.feature_nets:
         raise ValueError(
             f"bundle {bundle.name!r} has no feature net, which the Fréchet distance needs"
         )
@@ -346,8 +376,8 @@ def command(
         rows, note = measure_seed(env, bundle, of_seed, seed, place)
         results.append(rows)
         notes.append(note)
-    text = "\n".join([*_heading(env, bundle, seeds), "", table(results, bool(bundle.oracles)), "",
-                      notes[0]])  # fmt: skip
+    text = "\n".join([*_heading(env, bundle, seeds), "", table(results, bundle), "",
+                      claim(results, bundle), notes[0]])  # fmt: skip
     (folder / "table.md").write_text(text + "\n")
     record = {
         "env": env,
@@ -366,12 +396,17 @@ def command(
 
 def _heading(env: str, bundle: Bundle, seeds: int) -> list[str]:
     """What the table's figures are, in words."""
-    assert bundle.features is not None
     how = "paired bootstrap" if seeds == 1 else f"Student t over {seeds} seeds"
+    figures = fd_figures(bundle.feature_nets)
+    above = headings(figures.values())
+    spaces = " and ".join(
+        f"'{bundle.feature_nets[name].config.name}' ({above[figure]})"
+        for name, figure in figures.items()
+    )
     return [
         f"{env}: {bundle.dataset}; bundle {bundle.edition}. Fréchet distance (FD) of {SAMPLES:,} "
         f"samples to {Evaluator(bundle).held_out_count:,} held-out reconstructions in the feature "
-        f"space '{bundle.features.config.name}'.",
+        f"space {spaces}.",
         f"'FD - control' is against '{COOLED}', with its 95 % interval ({how}); negative is nearer "
         "to real images. Entropy, NLL and KL in nats per canvas.",
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from agents.evaluation.evaluator import HEADINGS, Evaluator, TemperedPrior
+from agents.evaluation.evaluator import Evaluator, TemperedPrior, headings
 from agents.training.files import Row
 from ral_env import bundle as bundles
 from ral_env.tables import markdown_table
@@ -74,7 +74,7 @@ def table(rows: dict[str, Row]) -> str:
         {"bundle": name} | {key: f"{value:.4g}" for key, value in row.items()}
         for name, row in rows.items()
     ]
-    return markdown_table(lines, ["bundle", *columns], HEADINGS)
+    return markdown_table(lines, ["bundle", *columns], headings(columns))
 
 
 def _load(name: str) -> bundles.Bundle:

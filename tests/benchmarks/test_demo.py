@@ -61,10 +61,29 @@ def test_the_demo_fills_every_cell_and_paints_its_pictures(quick, env, tmp_path,
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert min(picture.size) > 100
 
-    one = demo.table([rows], env == "RALOracle-v0").splitlines()
+    one = demo.table([rows], bundle).splitlines()
     assert len(one) == 8 and len({len(line) for line in one}) == 1
-    three = demo.table([rows, rows, [r | {"fd": r["fd"] + 1} for r in rows]], False)
+    three = demo.table([rows, rows, [r | {"fd": r["fd"] + 1} for r in rows]], bundle)
     assert "±" in three
+
+
+def test_a_claim_holds_only_where_every_feature_space_says_so():
+    digits = load("digits")
+    net = digits.feature_nets["labels"]
+    two = dataclasses.replace(digits, feature_nets={"labels": net, "inpainting": net})
+
+    def row(labels: float, inpainting: float) -> list[dict[str, Any]]:
+        found = {"fd": labels, "fd_inpainting": inpainting}
+        differences = {f"{k}_minus_control": (v, v - 0.5, v + 0.5) for k, v in found.items()}
+        return [{"row": demo.RAL, **found, **differences}]
+
+    assert "nearer to real images in every feature space" in demo.claim([row(-2, -1)], two)
+    assert "no claim: nearer to real images by fd alone" in demo.claim([row(-2, 1)], two)
+    assert "not nearer" in demo.claim([row(-0.1, 1)], two)
+    seeds = [row(-2, -1), row(-2.1, -1.1), row(-1.9, 4)]
+    assert "by fd alone" in demo.claim(seeds, two), "an interval over seeds"
+    assert "the one feature space that there is" in demo.claim([row(-2, 1)], digits)
+    assert "FD (inpainting) - control" in demo.table([row(-2, -1)], two)
 
 
 def test_too_little_time_is_said_to_be_too_little():
