@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from agents.evaluation.evaluator import Evaluator, TemperedPrior, headings
+from agents.evaluation.two_sample import (
+    REPLACED,
+    TRAINING,
+    ClassifierTraining,
+    CodeTest,
+    replace_codes,
+)
 from agents.training.files import Row
 from ral_env import bundle as bundles
 from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS
 
 
-def evaluate(bundle: list[str], count: int = 1000, seed: int = 0, out: str = "") -> None:
+def evaluate(
+    bundle: list[str],
+    count: int = 1000,
+    seed: int = 0,
+    judges: int = 5,
+    judge_steps: int = 1000,
+    judge_seconds: float | None = None,
+    out: str = "",
+) -> None:
     """Evaluate the priors of bundles against the held-out codes of the first of them.
 
     It prints a row for each bundle, and before them one for as many real training codes, which is
-    as near to the held-out ones as a prior can hope to come.
+    as near to the held-out ones as a prior can hope to come. Judges are fresh classifiers that
+    learn to tell samples from real canvases; "judge AUC" is 0.5 where they cannot.
 
     Args:
         bundle: Names or paths of bundles, or environment ids; all must have the VQ-VAE of the
@@ -27,6 +44,9 @@ def evaluate(bundle: list[str], count: int = 1000, seed: int = 0, out: str = "")
         count: Number of samples of each bundle. Fréchet distances at different counts cannot be
             compared.
         seed: Seed of the samples.
+        judges: Number of judges of each row, 2 or more; 0 leaves "judge AUC" out.
+        judge_steps: Largest number of updates of each judge; it stops early when it learns no more.
+        judge_seconds: Longest training of each judge, in seconds; no limit if not given.
         out: JSON file to write the figures to.
     """
     if count < 2:
@@ -37,27 +57,59 @@ def evaluate(bundle: list[str], count: int = 1000, seed: int = 0, out: str = "")
     for name, one in loaded.items():
         if not one.priors:
             raise ValueError(f"{name!r} has no priors to sample from: leave it out")
+    test = None
+    if judges:
+        training = replace(TRAINING, steps=judge_steps)
+        settings = ClassifierTraining(judges, training, seconds=judge_seconds)
+        test = CodeTest(first, count, settings)
     evaluator = Evaluator(first)
-    real = [grid[:count] for grid in first.layout.as_grids(first.split("train"))]
-    label = f"real, {len(real[0])} of the training set"
-    rows = {label: evaluator.evaluate_canvases(real).figures}
+    rows = _real_rows(evaluator, count, test, seed)
     for name, one in loaded.items():
-        rows[name] = evaluator.evaluate_prior(TemperedPrior(one.priors), count, seed).figures
+        prior = TemperedPrior(one.priors)
+        found = evaluator.evaluate_prior(prior, count, seed)
+        rows[name] = found.figures
+        if test:
+            unseen = evaluator.sample(prior, len(test.held_out[0]), seed + 1)
+            rows[name] |= test.of_samples(found.grids, unseen, seed).figures
     editions = {name: one.edition for name, one in loaded.items()}
     bundles_used = "; ".join(f"{name}: bundle {edition}" for name, edition in editions.items())
     print(f"{count} samples, {_held_out(evaluator)} of {first.dataset}. {bundles_used}\n")
     print(table(rows))
+    if test:
+        print(f"\n{_power(*list(rows.values())[:2])}")
     if out:
-        settings = {
-            "bundle": bundle,
-            "editions": editions,
-            "count": count,
-            "seed": seed,
-            "dataset": first.dataset,
-        }
+        given = {"bundle": bundle, "editions": editions, "count": count, "seed": seed}
+        given |= {"judges": judges, "judge_steps": judge_steps, "judge_seconds": judge_seconds}
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings | {"rows": rows}, indent=2))
+        path.write_text(json.dumps(given | {"dataset": first.dataset, "rows": rows}, indent=2))
+
+
+def _real_rows(
+    evaluator: Evaluator, count: int, test: CodeTest | None, seed: int
+) -> dict[str, Row]:
+    """Rows of real training canvases, and of those with codes replaced, which judges must see."""
+    layout = evaluator.bundle.layout
+    real = [grid[:count] for grid in layout.as_grids(evaluator.bundle.split("train"))]
+    label = f"real, {len(real[0])} of the training set"
+    rows = {label: evaluator.evaluate_canvases(real).figures}
+    if test:
+        rows[label] |= test.floor(seed).figures
+        replaced = evaluator.evaluate_canvases(replace_codes(real, layout.num_codes, seed=seed))
+        label = f"real, {REPLACED:.0%} of codes replaced"
+        rows[label] = replaced.figures | test.power(seed).figures
+    return rows
+
+
+def _power(floor: Row, power: Row) -> str:
+    """Whether the judges see that codes were replaced, in words."""
+    deviation = max(floor["judge_auc_deviation"], power["judge_auc_deviation"])
+    if power["judge_auc"] > floor["judge_auc"] + 2 * deviation:
+        return f"Judges tell reals with {REPLACED:.0%} of their codes replaced from other reals."
+    return (
+        f"Judges do not tell reals with {REPLACED:.0%} of their codes replaced from other reals, "
+        "so a judge AUC near 0.5 says nothing here: raise --judge_steps or --count."
+    )
 
 
 def _held_out(evaluator: Evaluator) -> str:

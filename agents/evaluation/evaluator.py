@@ -33,7 +33,7 @@ density and coverage are those of the first feature net's space.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -58,6 +58,8 @@ HEADINGS = {
     "reverse_kl": "reverse KL",
     "forward_kl": "forward KL",
     "oracle_entropy": "oracle entropy",
+    "judge_auc": "judge AUC",
+    "judge_auc_deviation": "its deviation",
 }
 
 
@@ -103,11 +105,17 @@ class BatchSizes:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of some canvases, and by name of each feature net the features (N, F) of their
-    images; none without a feature net."""
+    """What was found of some canvases.
 
+    Attributes:
+        grids: The canvases, int64 codes (N, h, w), a grid a level.
+        figures: Their figures, by name.
+        features: By name of each feature net, features (N, F) of their images.
+    """
+
+    grids: Sequence[Tensor]
     figures: Row
-    features: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,7 @@ class Evaluator:
         """All figures of a prior, from ``count`` samples that depend on ``seed`` alone."""
         grids = self.sample(prior, count, seed)
         row = {
-            "forward_nll": _mean_nll(prior, self.held_out),
+            "forward_nll": self.forward_nll(prior),
             "entropy": _mean_nll(prior, grids),
         }
         found = self.evaluate_canvases(grids)
@@ -183,7 +191,7 @@ class Evaluator:
         if self.bundle.oracles:
             row["reverse_kl"] = row["nll_oracle"] - row["entropy"]
             row["forward_kl"] = row["forward_nll"] - self.oracle_entropy
-        return Evaluation(row, found.features)
+        return Evaluation(grids, row, found.features)
 
     @torch.no_grad()
     def evaluate_canvases(self, grids: Sequence[Tensor]) -> Evaluation:
@@ -206,7 +214,7 @@ class Evaluator:
         row |= feature_figures(self.held_out_features, features)
         if bundle.oracles:
             row["nll_oracle"] = _mean_nll(TemperedPrior(bundle.oracles), grids)
-        return Evaluation(row, features)
+        return Evaluation(grids, row, features)
 
     def sample(self, prior: TemperedPrior, count: int, seed: int) -> list[Tensor]:
         """Whole canvases, int64 (count, h, w) a level."""
@@ -215,6 +223,10 @@ class Evaluator:
         generator = torch.Generator().manual_seed(seed)
         size = self.batches.sample
         return joint.sample(prior.priors, empty, prior.temperature, generator, size)
+
+    def forward_nll(self, prior: TemperedPrior) -> float:
+        """Mean of -log G of the held-out codes, nats per canvas."""
+        return _mean_nll(prior, self.held_out)
 
     def entropy(self, prior: TemperedPrior, count: int, seed: int) -> float:
         """Mean of -log G of a prior's own samples, nats per canvas."""

@@ -9,7 +9,22 @@ from ral_env import bundle, cli
 
 def test_bundles_of_one_vqvae_are_rows_of_one_table(tmp_path, capsys):
     out = tmp_path / "made" / "figures.json"
-    assert cli.main(["evaluate", "RALDigits-v0", "digits", "--count", "40", "--out", str(out)]) == 0
+    assert (
+        cli.main(
+            [
+                "evaluate",
+                "RALDigits-v0",
+                "digits",
+                "--count",
+                "40",
+                "--judges",
+                "0",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split("|")[2:] == lines[-2].split("|")[2:], "one bundle by two names"
     assert len({len(line) for line in lines[2:]}) == 1 and "forward NLL" in lines[2]
@@ -22,6 +37,19 @@ def test_bundles_of_one_vqvae_are_rows_of_one_table(tmp_path, capsys):
     assert written["editions"] == {"RALDigits-v0": made.edition, "digits": made.edition}
     rows = written["rows"]
     assert list(rows)[1:] == ["RALDigits-v0", "digits"] and rows["digits"]["fd"] > 0
+
+
+def test_judges_stand_beside_their_floor_and_their_power(tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    options = ["--count", "40", "--judges", "2", "--judge_steps", "2", "--out", str(out)]
+    assert cli.main(["evaluate", "digits", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "judge AUC" in printed and "Judges do not tell reals with 2%" in printed
+    rows = json.loads(out.read_text())["rows"]
+    assert list(rows) == [
+        "real, 40 of the training set", "real, 2% of codes replaced", "digits",
+    ]  # fmt: skip
+    assert all(0 <= row["judge_auc"] <= 1 for row in rows.values())
 
 
 def test_bundles_of_other_codes_are_not_compared(capsys):
