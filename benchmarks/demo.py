@@ -1,8 +1,9 @@
 """``ral demo``: fine-tune a shipped prior and say honestly what came of it.
 
-One table of six rows. The questions it answers: is RAL better than the prior it started from, than
-as much more maximum likelihood, than that sampled colder (which also "improves" samples), than its
-own loop without any reward; and what has it cost in likelihood and diversity?
+A table of six rows, and one of four at the best of all temperatures. The questions they answer: is
+RAL better than the prior it started from, than as much more maximum likelihood, than that sampled
+colder (which also "improves" samples), than its own loop without any reward; and what has it cost
+in likelihood and diversity?
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from agents.evaluation.evaluator import (
     headings,
     nearer_in_all,
 )  # fmt: skip
+from agents.evaluation.frontier import NLL_BOUND, TEMPERATURES
 from agents.training.fit import PriorTraining, fit_priors, mean_nll
-from benchmarks import demo_pictures
+from benchmarks import demo_frontier, demo_pictures
 from benchmarks.workers import workers
 from ral_env.bundle import Bundle, load
 from ral_env.envs.single import LatentCanvasEnv
@@ -179,8 +181,8 @@ def load_bundle(env: str) -> Bundle:
 
 def measure_seed(
     env: str, bundle: Bundle, trained: Mapping[str, Trained], seed: int, out: Path
-) -> tuple[list[Row], str]:
-    """The table's six rows for one seed, and its note; the pictures go to ``out``.
+) -> tuple[list[Row], list[Row], str]:
+    """The tables' six and four rows for one seed, and the note; the pictures go to ``out``.
 
     Args:
         trained: The arms of this seed, by label.
@@ -209,7 +211,11 @@ def measure_seed(
             found = evaluator.fd_differences(evaluations[row["row"]], evaluations[COOLED])
             row |= {f"{name}_minus_control": dataclasses.astuple(d) for name, d in found.items()}
     paint(evaluator, priors, {label: arm[2] for label, arm in trained.items()}, env, seed, out)
-    return rows, memory_note(evaluator, priors[RAL], seed)
+    swept = demo_frontier.sweep(
+        evaluator, {label: priors[label] for label in (PRIOR, CONTINUED, NO_REWARD, RAL)}, seed
+    )
+    demo_frontier.picture(swept, evaluations[FLOOR].figures, out / "frontier.png")
+    return rows, demo_frontier.rows(swept, CONTINUED), memory_note(evaluator, priors[RAL], seed)
 
 
 def with_weights(priors: Sequence[Any], weights: Sequence[dict[str, np.ndarray]]) -> list[Any]:
@@ -271,7 +277,8 @@ def paint(
 
 COLUMNS = ("precision", "recall", "coverage", "entropy", "forward_nll")
 ORACLE_COLUMNS = ("nll_oracle", "reverse_kl", "forward_kl", "oracle_entropy")
-DIGITS = {"precision": 3, "recall": 3, "coverage": 3, "temperature": 2, "seconds": 0}
+DIGITS = {"precision": 3, "recall": 3, "coverage": 3, "temperature": 2, "seconds": 0,
+          "area": 3, "area_minus_control": 3}  # fmt: skip
 
 
 def table(seeds: list[list[Row]], bundle: Bundle) -> str:
@@ -282,7 +289,10 @@ def table(seeds: list[list[Row]], bundle: Bundle) -> str:
         for column in (figure, f"{figure}_minus_control")
     ]
     oracle = ORACLE_COLUMNS if bundle.oracles else ()
-    columns = [*distances, *COLUMNS, *oracle, "temperature", "seconds"]
+    return _table(seeds, [*distances, *COLUMNS, *oracle, "temperature", "seconds"])
+
+
+def _table(seeds: list[list[Row]], columns: Sequence[str]) -> str:
     lines = [
         {"row": rows[0]["row"]}
         | {column: _cell(column, [row.get(column) for row in rows]) for column in columns}
@@ -310,13 +320,13 @@ def claim(seeds: list[list[Row]], bundle: Bundle) -> str:
 
 def _cell(column: str, values: list[Any]) -> str:
     """A figure as the table prints it, from its values in all seeds."""
-    difference = column.endswith("_minus_control")
-    digits, sign = DIGITS.get(column, 2), "+" if difference else ""
+    sign = "+" if column.endswith("_minus_control") else ""
+    digits = DIGITS.get(column, 2)
     if any(value is None for value in values):
         return ""
-    if difference and len(values) == 1:
-        value, low, high = values[0]
-        return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+    if isinstance(values[0], tuple) and len(values) == 1:
+        value, low, high = (f"{number:{sign}.{digits}f}" for number in values[0])
+        return f"{value} [{low}, {high}]"
     numbers = [value[0] if isinstance(value, tuple) else value for value in values]
     if len(numbers) > 1 and np.ptp(numbers) > 0:
         mean, half = metrics.interval(numbers)
@@ -367,17 +377,19 @@ def command(
     print(f"{len(arms)} arms of {seconds:.0f} s, {jobs} at a time, on {bundle.dataset}")
     with workers(jobs) as run:
         trained = dict(zip(arms, run(train_arm, arms), strict=True))
-    results, notes = [], []
+    results, frontiers, notes = [], [], []
     for seed in range(seeds):
         print(f"measuring seed {seed}")
         place = folder if seeds == 1 else folder / f"seed{seed}"
         place.mkdir(parents=True, exist_ok=True)
         of_seed = {arm.label: found for arm, found in trained.items() if arm.seed == seed}
-        rows, note = measure_seed(env, bundle, of_seed, seed, place)
+        rows, reached, note = measure_seed(env, bundle, of_seed, seed, place)
         results.append(rows)
+        frontiers.append(reached)
         notes.append(note)
     text = "\n".join([*_heading(env, bundle, seeds), "", table(results, bundle), "",
-                      claim(results, bundle), notes[0]])  # fmt: skip
+                      claim(results, bundle), notes[0], "", *_frontier_heading(bundle, seeds), "",
+                      _table(frontiers, demo_frontier.COLUMNS)])  # fmt: skip
     (folder / "table.md").write_text(text + "\n")
     record = {
         "env": env,
@@ -389,6 +401,7 @@ def command(
         "preset": dataclasses.asdict(reinforce.PRESETS[preset]),
         "versions": {"ral_env": ral_env.__version__, "torch": torch.__version__},
         "rows": results,
+        "frontiers": frontiers,
     }
     (folder / "results.json").write_text(json.dumps(record, indent=2))
     print(f"\n{text}\n\nPictures (samples, curves, completion), table and figures: {folder}")
@@ -409,6 +422,20 @@ def _heading(env: str, bundle: Bundle, seeds: int) -> list[str]:
         f"space {spaces}.",
         f"'FD - control' is against '{COOLED}', with its 95 % interval ({how}); negative is nearer "
         "to real images. Entropy, NLL and KL in nats per canvas.",
+    ]
+
+
+def _frontier_heading(bundle: Bundle, seeds: int) -> list[str]:
+    """What the frontier's table is, in words."""
+    temperatures = ", ".join(f"{t:g}" for t in TEMPERATURES)
+    how = "bootstrap" if seeds == 1 else f"Student t over {seeds} seeds"
+    return [
+        f"The frontier, temperatures {temperatures}, {demo_frontier.SAMPLES:,} samples at each. A "
+        f"row is at the temperature of least FD on the {bundle.tuning_split} split, of those whose "
+        f"forward NLL there is at most {NLL_BOUND:g} times the prior's; its figures are those of "
+        "the test split.",
+        "'area' is what all temperatures dominate of the plane of precision and coverage, with its "
+        f"95 % interval ({how}); the control is '{CONTINUED}'.",
     ]
 
 

@@ -1,132 +1,61 @@
-"""``ral evaluate``: priors of bundles side by side."""
+"""``ral evaluate``: priors of bundles side by side, and images that anyone's model wrote."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from agents.evaluation.evaluator import Evaluator, TemperedPrior, headings
-from agents.evaluation.two_sample import (
-    REPLACED,
-    TRAINING,
-    ClassifierTraining,
-    CodeTest,
-    replace_codes,
-)
-from agents.training.files import Row
+from agents.evaluation import frontier_picture
+from agents.evaluation.comparison import Comparison, Settings
+from agents.evaluation.image_folder import is_image_folder
 from ral_env import bundle as bundles
-from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS
 
 
 def evaluate(
-    bundle: list[str],
-    count: int = 1000,
-    seed: int = 0,
-    judges: int = 5,
-    judge_steps: int = 1000,
-    judge_seconds: float | None = None,
+    names: Sequence[str],
+    settings: Settings,
+    picture: str = "runs/evaluate/frontier.png",
     out: str = "",
 ) -> None:
-    """Evaluate the priors of bundles against the held-out codes of the first of them.
-
-    It prints a row for each bundle, and before them one for as many real training codes, which is
-    as near to the held-out ones as a prior can hope to come. Judges are fresh classifiers that
-    learn to tell samples from real canvases; "judge AUC" is 0.5 where they cannot.
+    """Evaluate priors of bundles, and folders of images, against the reals of the first bundle.
 
     Args:
-        bundle: Names or paths of bundles, or environment ids; all must have the VQ-VAE of the
-            first, as those that `ral train` leaves have.
-        count: Number of samples of each bundle. Fréchet distances at different counts cannot be
-            compared.
-        seed: Seed of the samples.
-        judges: Number of judges of each row, 2 or more; 0 leaves "judge AUC" out.
-        judge_steps: Largest number of updates of each judge; it stops early when it learns no more.
-        judge_seconds: Longest training of each judge, in seconds; no limit if not given.
+        names: Names or paths of bundles, or environment ids; all must have the VQ-VAE of the
+            first, as those that `ral train` leaves have. Folders of images may come after it.
+        settings: What is measured.
+        picture: PNG file of the frontier's curves.
         out: JSON file to write the figures to.
     """
-    if count < 2:
-        raise ValueError(f"count={count}, expected 2 or more")
-    loaded = {name: _load(name) for name in bundle}
-    first = loaded[bundle[0]]
+    folders = [name for name in names if is_image_folder(name)]
+    loaded = {name: _load(name) for name in names if name not in folders}
+    if not loaded:
+        raise ValueError(
+            f"{names[0]!r} is a folder of images: name the bundle too whose real images they are "
+            f"to be measured against, as in `ral evaluate RALDigits-v0 {names[0]}`"
+        )
+    first = next(iter(loaded.values()))
     _check(list(loaded.values()))
     for name, one in loaded.items():
-        if not one.priors:
+        if not one.priors and not folders:
             raise ValueError(f"{name!r} has no priors to sample from: leave it out")
-    test = None
-    if judges:
-        training = replace(TRAINING, steps=judge_steps)
-        settings = ClassifierTraining(judges, training, seconds=judge_seconds)
-        test = CodeTest(first, count, settings)
-    evaluator = Evaluator(first)
-    rows = _real_rows(evaluator, count, test, seed)
+    comparison = Comparison(first, settings)
     for name, one in loaded.items():
-        prior = TemperedPrior(one.priors)
-        found = evaluator.evaluate_prior(prior, count, seed)
-        rows[name] = found.figures
-        if test:
-            unseen = evaluator.sample(prior, len(test.held_out[0]), seed + 1)
-            rows[name] |= test.of_samples(found.grids, unseen, seed).figures
-    editions = {name: one.edition for name, one in loaded.items()}
-    bundles_used = "; ".join(f"{name}: bundle {edition}" for name, edition in editions.items())
-    print(f"{count} samples, {_held_out(evaluator)} of {first.dataset}. {bundles_used}\n")
-    print(table(rows))
-    if test:
-        print(f"\n{_power(*list(rows.values())[:2])}")
+        comparison.add_bundle(name, one)
+    for folder in folders:
+        comparison.add_images(folder)
+    print(comparison.text())
+    if comparison.frontiers:
+        real = comparison.rows[comparison.real_label]
+        frontier_picture.save(comparison.frontiers, picture, real, comparison.nll_bound)
+        print(f"\nThe frontier's curves: {picture}")
     if out:
-        given = {"bundle": bundle, "editions": editions, "count": count, "seed": seed}
-        given |= {"judges": judges, "judge_steps": judge_steps, "judge_seconds": judge_seconds}
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(given | {"dataset": first.dataset, "rows": rows}, indent=2))
-
-
-def _real_rows(
-    evaluator: Evaluator, count: int, test: CodeTest | None, seed: int
-) -> dict[str, Row]:
-    """Rows of real training canvases, and of those with codes replaced, which judges must see."""
-    layout = evaluator.bundle.layout
-    real = [grid[:count] for grid in layout.as_grids(evaluator.bundle.split("train"))]
-    label = f"real, {len(real[0])} of the training set"
-    rows = {label: evaluator.evaluate_canvases(real).figures}
-    if test:
-        rows[label] |= test.floor(seed).figures
-        replaced = evaluator.evaluate_canvases(replace_codes(real, layout.num_codes, seed=seed))
-        label = f"real, {REPLACED:.0%} of codes replaced"
-        rows[label] = replaced.figures | test.power(seed).figures
-    return rows
-
-
-def _power(floor: Row, power: Row) -> str:
-    """Whether the judges see that codes were replaced, in words."""
-    deviation = max(floor["judge_auc_deviation"], power["judge_auc_deviation"])
-    if power["judge_auc"] > floor["judge_auc"] + 2 * deviation:
-        return f"Judges tell reals with {REPLACED:.0%} of their codes replaced from other reals."
-    return (
-        f"Judges do not tell reals with {REPLACED:.0%} of their codes replaced from other reals, "
-        "so a judge AUC near 0.5 says nothing here: raise --judge_steps or --count."
-    )
-
-
-def _held_out(evaluator: Evaluator) -> str:
-    """How many canvases samples are compared with."""
-    codes, features = len(evaluator.held_out[0]), evaluator.held_out_count
-    text = f"{codes} held-out canvases"
-    return text if features == codes else f"{text} (by their features {features})"
-
-
-def table(rows: dict[str, Row]) -> str:
-    """A line for each row, four significant digits."""
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    lines = [
-        {"bundle": name} | {key: f"{value:.4g}" for key, value in row.items()}
-        for name, row in rows.items()
-    ]
-    return markdown_table(lines, ["bundle", *columns], headings(columns))
+        path.write_text(json.dumps({"bundles": list(names)} | comparison.record(), indent=2))
 
 
 def _load(name: str) -> bundles.Bundle:
@@ -153,17 +82,33 @@ def _same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Evaluate the priors of bundles against the held-out codes of the first of them."""
+    """Evaluate priors of bundles, and folders of images, against the reals of the first bundle.
+
+    It prints a row for each bundle, and before them one for as many real training codes, which is
+    as near to the held-out ones as a prior can hope to come. Judges are fresh classifiers that
+    learn to tell samples from real canvases: "judge AUC" is 0.5 where they cannot. The frontier, a
+    second table and a picture, compares the bundles at all temperatures. Folders of images, which
+    anyone's model wrote, are a third table.
+    """
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="ral evaluate", description=main.__doc__)
     parser.add_argument(
         "bundle",
         nargs="+",
-        help="names or paths of bundles, or environment ids; all must have the VQ-VAE of the first",
+        help="names or paths of bundles, or environment ids, all with the VQ-VAE of the first; and "
+        "folders of images",
     )
-    parser.add_function_arguments(evaluate, skip={"bundle"}, as_group=False, as_positional=False)
-    evaluate(**parser.parse_args(argv))
+    parser.add_class_arguments(Settings, as_group=False)
+    parser.add_argument(
+        "--picture",
+        default="runs/evaluate/frontier.png",
+        help="PNG file of the frontier's curves (default: %(default)s)",
+    )
+    parser.add_argument("--out", default="", help="JSON file to write the figures to")
+    given = vars(parser.parse_args(argv))
+    names, picture, out = (given.pop(name) for name in ("bundle", "picture", "out"))
+    evaluate(names, Settings(**given), picture, out)
 
 
 if __name__ == "__main__":

@@ -53,11 +53,15 @@ from ral_env.reward import normalise, single
 HEADINGS = {
     "fd": "FD",
     "fd_minus_control": "FD - control",
+    "area_minus_control": "area - control",
     "forward_nll": "forward NLL",
     "nll_oracle": "NLL_oracle",
     "reverse_kl": "reverse KL",
     "forward_kl": "forward KL",
     "oracle_entropy": "oracle entropy",
+    "fid": "FID",
+    "kid": "KID",
+    "cmmd": "CMMD",
     "judge_auc": "judge AUC",
     "judge_auc_deviation": "its deviation",
 }
@@ -120,11 +124,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Difference:
-    """``fd`` of one less that of another, and its 95 % interval. Negative: the first is nearer."""
+    """A figure of one less that of another, and its 95 % interval.
+
+    Of a distance, negative means that the first is nearer.
+    """
 
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 class Evaluator:

@@ -40,6 +40,37 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
     return _gaussian_distance(_moments(_features("x", x)), _moments(_features("y", y, like=x)))
 
 
+def kernel_distance(x: ArrayLike, y: ArrayLike) -> float:
+    """KID: unbiased squared maximum mean discrepancy of features x (N, F) and y (M, F).
+
+    The kernel is ``(a . b / F + 1)^3``; about 0, and below it by chance, where both are of one
+    distribution. It is that of all rows, not a mean over subsets: the expectation is the same.
+    Source: Bińkowski et al. 2018, equations 3 and 4.
+    """
+    a, b = _features("x", x), _features("y", y, like=x)
+    width = a.shape[1]
+    within = []
+    for z in (a, b):
+        kernel = (z @ z.T / width + 1) ** 3
+        within.append((kernel.sum() - np.trace(kernel)) / (len(z) * (len(z) - 1)))
+    return float(sum(within) - 2 * ((a @ b.T / width + 1) ** 3).mean())
+
+
+def clip_distance(x: ArrayLike, y: ArrayLike) -> float:
+    """CMMD of embeddings of length 1, x (N, F) and y (M, F), at least 0.
+
+    1000 times the squared maximum mean discrepancy, each row counted against itself too, with the
+    kernel ``exp(-|a - b|^2 / (2 * 10^2))``. Source: Jayasumana et al. 2024, section 4.
+    """
+    a, b = _features("x", x), _features("y", y, like=x)
+
+    def kernel(u: Array, v: Array) -> float:
+        squared = (u**2).sum(1)[:, None] + (v**2).sum(1) - 2 * u @ v.T
+        return float(np.exp(-squared / 200).mean())
+
+    return 1000 * (kernel(a, a) + kernel(b, b) - 2 * kernel(a, b))
+
+
 def paired_bootstrap(
     reference: ArrayLike, a: ArrayLike, b: ArrayLike, draws: int = 200, seed: int = 0
 ) -> tuple[float, float, float]:

@@ -36,8 +36,8 @@ from ral_env.ranges import check_ranges
 REPLACED = 0.02  # share of codes that the power row replaces
 # AdamW with a running average of the weights; the best of it in validation is kept.
 TRAINING = Training(
-    steps=1000, batch=128, learning_rate=2e-3, weight_decay=0.1, ema=0.99, validate_every=100,
-    patience=8,
+    steps=1000, batch=128, learning_rate=2e-3, schedule="constant", weight_decay=1e-2, ema=0.99,
+    validate_every=100, patience=8,
 )  # fmt: skip
 
 
@@ -50,8 +50,8 @@ class ClassifierTraining:
         training: Settings of each one's optimiser.
         seconds: Longest training of one classifier, in seconds; None sets no limit.
         validation: Share of both training sets that is set aside for early stopping.
-        drop: Augmentation: this share of an input's cells is set to zero. Inputs are not moved:
-            where a code lies on the grid tells a classifier much.
+        shift: Augmentation: inputs are moved by up to this many cells, and zeros come in.
+        drop: Augmentation: this share of an input's cells is set to zero.
         hidden: Number of channels of the first convolution.
         dropout: Share of channels that is dropped after each convolution.
     """
@@ -60,7 +60,8 @@ class ClassifierTraining:
     training: Training = field(default=TRAINING)
     seconds: float | None = None
     validation: float = 0.2
-    drop: float = 0.1
+    shift: int = 1
+    drop: float = 0.05
     hidden: int = 48
     dropout: float = 0.2
 
@@ -70,6 +71,7 @@ class ClassifierTraining:
             classifiers="[2, inf)",
             seconds="(0, inf)",
             validation="(0, 1)",
+            shift="[0, inf)",
             drop="[0, 1)",
             hidden="[1, inf)",
             dropout="[0, 1)",
@@ -169,7 +171,7 @@ def _train(
 
     def losses(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         shown, target = batch
-        logits = scores(net, augment(shown, 0, settings.drop, processes))
+        logits = scores(net, augment(shown, settings.shift, settings.drop, processes))
         return {"cross_entropy": F.binary_cross_entropy_with_logits(logits, target)}
 
     optimise(

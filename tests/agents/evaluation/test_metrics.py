@@ -48,6 +48,30 @@ def test_frechet_distance_is_symmetric_nonnegative_and_survives_fewer_rows_than_
     assert metrics.frechet_distance(x, y) > 1
 
 
+# Kernel distances
+
+
+def test_the_kernel_distance_is_torchmetrics_kid_of_all_rows():
+    kid = pytest.importorskip("torchmetrics.image.kid")
+    torch = pytest.importorskip("torch")
+    x, y = features(50, 0), features(50, 1, shift=0.3)  # it wants as many of both
+    theirs = kid.poly_mmd(torch.from_numpy(x), torch.from_numpy(y)).item()
+    assert metrics.kernel_distance(x, y) == pytest.approx(theirs, rel=1e-9)
+    assert metrics.kernel_distance(x, x) < 0, "unbiased, so below 0 for the very same rows"
+
+
+def test_the_clip_distance_is_the_definition():
+    x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (features(8), features(9, 1)))
+
+    def mean(u: np.ndarray, v: np.ndarray) -> float:
+        return float(np.mean([[math.exp(-(math.dist(a, b) ** 2) / 200) for b in v] for a in u]))
+
+    expected = 1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+    assert metrics.clip_distance(x, y) == pytest.approx(expected, rel=1e-6)
+    assert metrics.clip_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert metrics.clip_distance(x, x[:4]) > 0
+
+
 # Bootstrap
 
 

@@ -23,7 +23,7 @@ from ral_env import bundle
 
 def quick(steps: int = 60, **options) -> ClassifierTraining:
     training = dataclasses.replace(TRAINING, steps=steps, validate_every=20, batch=64)
-    settings = {"classifiers": 2, "hidden": 8, "dropout": 0.0, "drop": 0.0} | options
+    settings = {"classifiers": 2, "hidden": 8, "dropout": 0.0, "shift": 0, "drop": 0.0} | options
     return ClassifierTraining(training=training, **settings)
 
 
