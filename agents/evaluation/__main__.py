@@ -30,7 +30,8 @@ def evaluate(
         picture: PNG file of the frontier's curves.
         out: JSON file to write the figures to.
     """
-    folders = [name for name in names if is_image_folder(name)]
+    known = bundles.names()  # a bare word is a bundle's name first
+    folders = [name for name in names if name not in known and is_image_folder(name)]
     loaded = {name: _load(name) for name in names if name not in folders}
     if not loaded:
         raise ValueError(
