@@ -132,10 +132,10 @@ def reconstructed_reals(
     classifiers: ClassifierTraining | None,
 ) -> RealImages:
     """The bundle's real codes, decoded: training codes (N, h, w), a grid a level, and held-out."""
-    decoded = [
+    learnt, held_out = (
         torch.from_numpy(to_bytes(evaluator.images(grids))) for grids in (train, evaluator.held_out)
-    ]
-    return RealImages(*decoded, "reconstructed", evaluator, nets, classifiers)
+    )
+    return RealImages(learnt, held_out, "reconstructed", evaluator, nets, classifiers)
 
 
 @torch.no_grad()

@@ -287,20 +287,22 @@ class CodeTest:
         Both splits are halved for it, so where the train split is small, classifiers learn from
         fewer reals than they do of samples.
         """
-        return self._separate(*self._halves, seed)
+        one, other = self._halves
+        return self._separate(one, other, seed)
 
     def power(self, seed: int = 0) -> Separation:
         """How well reals are told from themselves with :data:`REPLACED` of their codes replaced."""
         real, num_codes = _Codes(self.train, self.held_out), self.bundle.layout.num_codes
-        replaced = [
+        train, held_out = (
             replace_codes(grids, num_codes, seed=2 * seed + i) for i, grids in enumerate(real)
-        ]
-        return self._separate(real, _Codes(*replaced), seed)
+        )
+        return self._separate(real, _Codes(train, held_out), seed)
 
     def _separate(self, real: _Codes, fake: _Codes, seed: int) -> Separation:
         codec = self.bundle.vqvae
         real_inputs, fake_inputs = (
-            Sample(*(classifier_inputs(codec, grids) for grids in side)) for side in (real, fake)
+            Sample(classifier_inputs(codec, side.train), classifier_inputs(codec, side.held_out))
+            for side in (real, fake)
         )
         return separate(real_inputs, fake_inputs, self.settings, seed)
 

@@ -95,7 +95,7 @@ def test_the_picture_has_a_line_for_each_frontier_in_both_panels():
     assert len(made.axes) == 2
     for panel in made.axes:
         assert len(panel.lines) == 4, "a curve and a ring for each"
-    assert list(made.axes[0].lines[0].get_xdata()) == [0.5, 0.5]
+    assert np.asarray(made.axes[0].lines[0].get_xdata()).tolist() == [0.5, 0.5]
     assert [text.get_text() for text in made.legends[0].get_texts()] == ["MLE", "RAL"]
 
 

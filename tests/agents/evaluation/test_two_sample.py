@@ -139,7 +139,7 @@ def test_judges_see_the_digits_prior_at_least_as_well_as_a_discriminator_has():
     test = CodeTest(made, 1200, ClassifierTraining(classifiers=2))
     count, held_out = len(test.train[0]), len(test.held_out[0])
     samples = evaluator.sample(TemperedPrior(made.priors), count + held_out, 0)
-    parts = [[g[:count] for g in samples], [g[count:] for g in samples]]
-    assert test.of_samples(*parts).auc > 0.8
+    learnt, unseen = [g[:count] for g in samples], [g[count:] for g in samples]
+    assert test.of_samples(learnt, unseen).auc > 0.8
     assert test.floor().auc == pytest.approx(0.5, abs=0.1)
     assert test.power().auc > test.floor().auc + 0.05
