@@ -170,8 +170,8 @@ class Evaluator:
     @property
     def held_out_count(self) -> int:
         """Number of held-out canvases that features are compared with, by the first net."""
-        first = next(iter(self.bundle.feature_nets), "")
-        return len(self._stored_features.get(first, self.held_out[0]))
+        first, stored = next(iter(self.bundle.feature_nets), ""), self._stored_features
+        return len(stored[first] if first in stored else self.held_out[0])
 
     @cached_property
     def _stored_features(self) -> dict[str, Tensor]:
