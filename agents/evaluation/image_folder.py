@@ -23,7 +23,6 @@ from agents.training.files import Row
 from ral_env import images
 from ral_env.picture import to_bytes
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 HELD_OUT = 4  # of so many images one is held out from the classifiers
 
 
@@ -34,9 +33,10 @@ def is_image_folder(name: str) -> bool:
 
 
 def files(folder: str | Path) -> list[Path]:
-    """The PNG, JPEG, WebP and BMP files at any depth of a folder, in the order of their names."""
+    """The image files at any depth of a folder, by their endings, in the order of their names."""
+    endings = {ending for of_format in images.ENDINGS.values() for ending in of_format}
     found = Path(folder).expanduser().rglob("*")
-    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
+    return sorted(file for file in found if file.suffix.lower() in endings)
 
 
 def read(folder: str | Path, size: int, count: int) -> Tensor:

@@ -55,7 +55,8 @@ class PublishedNets:
 
 def find(folder: Path | None = None) -> PublishedNets:
     """The networks whose files and libraries are there; ``folder`` is by default that above."""
-    root = folder or home().parent / "weights"
+    own = home()
+    root = folder or (Path("$RAL_ENV_HOME") if own is None else own.parent) / "weights"
     embeddings, missing = {}, []
     extra = "'ral-env[fid,pretrain]'"
     wanted = (
