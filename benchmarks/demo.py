@@ -1,8 +1,9 @@
 """``ral demo``: fine-tune a shipped prior and say honestly what came of it.
 
-One table of six rows. The questions it answers: is RAL better than the prior it started from, than
-as much more maximum likelihood, than that sampled colder (which also "improves" samples), than its
-own loop without any reward; and what has it cost in likelihood and diversity?
+A table of six rows, and one of four at the best of all temperatures. The questions they answer: is
+RAL better than the prior it started from, than as much more maximum likelihood, than that sampled
+colder (which also "improves" samples), than its own loop without any reward; and what has it cost
+in likelihood and diversity?
 """
 
 from __future__ import annotations
@@ -23,9 +24,18 @@ import torch
 import ral_env
 from agents import reinforce
 from agents.evaluation import metrics
-from agents.evaluation.evaluator import HEADINGS, BatchSizes, Evaluation, Evaluator, TemperedPrior
+from agents.evaluation.evaluator import (
+    BatchSizes,
+    Difference,
+    Evaluator,
+    TemperedPrior,
+    fd_figures,
+    headings,
+    nearer_in_all,
+)  # fmt: skip
+from agents.evaluation.frontier import NLL_BOUND, TEMPERATURES
 from agents.training.fit import PriorTraining, fit_priors, mean_nll
-from benchmarks import demo_pictures
+from benchmarks import demo_frontier, demo_pictures
 from benchmarks.workers import workers
 from ral_env.bundle import Bundle, load
 from ral_env.envs.single import LatentCanvasEnv
@@ -171,8 +181,8 @@ def load_bundle(env: str) -> Bundle:
 
 def measure_seed(
     env: str, bundle: Bundle, trained: Mapping[str, Trained], seed: int, out: Path
-) -> tuple[list[Row], str]:
-    """The table's six rows for one seed, and its note; the pictures go to ``out``.
+) -> tuple[list[Row], list[Row], str]:
+    """The tables' six and four rows for one seed, and the note; the pictures go to ``out``.
 
     Args:
         trained: The arms of this seed, by label.
@@ -198,10 +208,14 @@ def measure_seed(
         rows.append(row | {"temperature": priors[label].temperature, "seconds": seconds[label]})
     for row in rows:
         if row["row"] not in (FLOOR, COOLED):
-            found: Evaluation = evaluations[row["row"]]
-            row["fd_minus_control"] = evaluator.fd_difference(found, evaluations[COOLED])
+            found = evaluator.fd_differences(evaluations[row["row"]], evaluations[COOLED])
+            row |= {f"{name}_minus_control": dataclasses.astuple(d) for name, d in found.items()}
     paint(evaluator, priors, {label: arm[2] for label, arm in trained.items()}, env, seed, out)
-    return rows, memory_note(evaluator, priors[RAL], seed)
+    swept = demo_frontier.sweep(
+        evaluator, {label: priors[label] for label in (PRIOR, CONTINUED, NO_REWARD, RAL)}, seed
+    )
+    demo_frontier.picture(swept, evaluations[FLOOR].figures, out / "frontier.png")
+    return rows, demo_frontier.rows(swept, CONTINUED), memory_note(evaluator, priors[RAL], seed)
 
 
 def with_weights(priors: Sequence[Any], weights: Sequence[dict[str, np.ndarray]]) -> list[Any]:
@@ -261,30 +275,58 @@ def paint(
     demo_pictures.completions(evaluator, priors[RAL], seed, out / "completion.png")
 
 
-COLUMNS = ("fd", "fd_minus_control", "precision", "recall", "entropy", "forward_nll")
+COLUMNS = ("precision", "recall", "coverage", "entropy", "forward_nll")
 ORACLE_COLUMNS = ("nll_oracle", "reverse_kl", "forward_kl", "oracle_entropy")
-DIGITS = {"precision": 3, "recall": 3, "temperature": 2, "seconds": 0}
+DIGITS = {"precision": 3, "recall": 3, "coverage": 3, "temperature": 2, "seconds": 0,
+          "area": 3, "area_minus_control": 3}  # fmt: skip
 
 
-def table(seeds: list[list[Row]], with_oracle: bool) -> str:
+def table(seeds: list[list[Row]], bundle: Bundle) -> str:
     """Rows of one seed, or means over seeds with 95 % Student-t intervals."""
-    columns = [*COLUMNS, *(ORACLE_COLUMNS if with_oracle else ()), "temperature", "seconds"]
+    distances = [
+        column
+        for figure in fd_figures(bundle.feature_nets).values()
+        for column in (figure, f"{figure}_minus_control")
+    ]
+    oracle = ORACLE_COLUMNS if bundle.oracles else ()
+    return _table(seeds, [*distances, *COLUMNS, *oracle, "temperature", "seconds"])
+
+
+def _table(seeds: list[list[Row]], columns: Sequence[str]) -> str:
     lines = [
         {"row": rows[0]["row"]}
         | {column: _cell(column, [row.get(column) for row in rows]) for column in columns}
         for rows in zip(*seeds, strict=True)
     ]
-    return markdown_table(lines, ["row", *columns], HEADINGS)
+    return markdown_table(lines, ["row", *columns], headings(columns))
+
+
+def claim(seeds: list[list[Row]], bundle: Bundle) -> str:
+    """Whether RAL came nearer to real images than the control, in words.
+
+    In each feature space by the interval over seeds, or of one seed by the bootstrap's.
+    """
+    rows = [next(row for row in rows if row["row"] == RAL) for rows in seeds]
+    differences = {}
+    for figure in fd_figures(bundle.feature_nets).values():
+        found = [row[f"{figure}_minus_control"] for row in rows]
+        if len(found) > 1:
+            mean, half = metrics.interval([value for value, _, _ in found])
+            differences[figure] = Difference(mean, mean - half, mean + half)
+        else:
+            differences[figure] = Difference(*found[0])
+    return f"RAL against '{COOLED}': {nearer_in_all(differences)}."
 
 
 def _cell(column: str, values: list[Any]) -> str:
     """A figure as the table prints it, from its values in all seeds."""
-    digits, sign = DIGITS.get(column, 2), "+" if column == "fd_minus_control" else ""
+    sign = "+" if column.endswith("_minus_control") else ""
+    digits = DIGITS.get(column, 2)
     if any(value is None for value in values):
         return ""
-    if column == "fd_minus_control" and len(values) == 1:
-        value, low, high = values[0]
-        return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+    if isinstance(values[0], tuple) and len(values) == 1:
+        value, low, high = (f"{number:{sign}.{digits}f}" for number in values[0])
+        return f"{value} [{low}, {high}]"
     numbers = [value[0] if isinstance(value, tuple) else value for value in values]
     if len(numbers) > 1 and np.ptp(numbers) > 0:
         mean, half = metrics.interval(numbers)
@@ -322,7 +364,7 @@ def command(
     dataclasses.replace(CONTINUED_TRAINING, context_noise=context_noise)  # which checks its range
     torch.set_num_threads(1)
     bundle = load_bundle(env)
-    if bundle.features is None:
+    if not bundle.feature_nets:
         raise ValueError(
             f"bundle {bundle.name!r} has no feature net, which the Fréchet distance needs"
         )
@@ -335,17 +377,19 @@ def command(
     print(f"{len(arms)} arms of {seconds:.0f} s, {jobs} at a time, on {bundle.dataset}")
     with workers(jobs) as run:
         trained = dict(zip(arms, run(train_arm, arms), strict=True))
-    results, notes = [], []
+    results, frontiers, notes = [], [], []
     for seed in range(seeds):
         print(f"measuring seed {seed}")
         place = folder if seeds == 1 else folder / f"seed{seed}"
         place.mkdir(parents=True, exist_ok=True)
         of_seed = {arm.label: found for arm, found in trained.items() if arm.seed == seed}
-        rows, note = measure_seed(env, bundle, of_seed, seed, place)
+        rows, reached, note = measure_seed(env, bundle, of_seed, seed, place)
         results.append(rows)
+        frontiers.append(reached)
         notes.append(note)
-    text = "\n".join([*_heading(env, bundle, seeds), "", table(results, bool(bundle.oracles)), "",
-                      notes[0]])  # fmt: skip
+    text = "\n".join([*_heading(env, bundle, seeds), "", table(results, bundle), "",
+                      claim(results, bundle), notes[0], "", *_frontier_heading(bundle, seeds), "",
+                      _table(frontiers, demo_frontier.COLUMNS)])  # fmt: skip
     (folder / "table.md").write_text(text + "\n")
     record = {
         "env": env,
@@ -357,6 +401,7 @@ def command(
         "preset": dataclasses.asdict(reinforce.PRESETS[preset]),
         "versions": {"ral_env": ral_env.__version__, "torch": torch.__version__},
         "rows": results,
+        "frontiers": frontiers,
     }
     (folder / "results.json").write_text(json.dumps(record, indent=2))
     print(f"\n{text}\n\nPictures (samples, curves, completion), table and figures: {folder}")
@@ -364,14 +409,33 @@ def command(
 
 def _heading(env: str, bundle: Bundle, seeds: int) -> list[str]:
     """What the table's figures are, in words."""
-    assert bundle.features is not None
     how = "paired bootstrap" if seeds == 1 else f"Student t over {seeds} seeds"
+    figures = fd_figures(bundle.feature_nets)
+    above = headings(figures.values())
+    spaces = " and ".join(
+        f"'{bundle.feature_nets[name].config.name}' ({above[figure]})"
+        for name, figure in figures.items()
+    )
     return [
         f"{env}: {bundle.dataset}; bundle {bundle.edition}. Fréchet distance (FD) of {SAMPLES:,} "
         f"samples to {Evaluator(bundle).held_out_count:,} held-out reconstructions in the feature "
-        f"space '{bundle.features.config.name}'.",
+        f"space {spaces}.",
         f"'FD - control' is against '{COOLED}', with its 95 % interval ({how}); negative is nearer "
         "to real images. Entropy, NLL and KL in nats per canvas.",
+    ]
+
+
+def _frontier_heading(bundle: Bundle, seeds: int) -> list[str]:
+    """What the frontier's table is, in words."""
+    temperatures = ", ".join(f"{t:g}" for t in TEMPERATURES)
+    how = "bootstrap" if seeds == 1 else f"Student t over {seeds} seeds"
+    return [
+        f"The frontier, temperatures {temperatures}, {demo_frontier.SAMPLES:,} samples at each. A "
+        f"row is at the temperature of least FD on the {bundle.tuning_split} split, of those whose "
+        f"forward NLL there is at most {NLL_BOUND:g} times the prior's; its figures are those of "
+        "the test split.",
+        "'area' is what all temperatures dominate of the plane of precision and coverage, with its "
+        f"95 % interval ({how}); the control is '{CONTINUED}'.",
     ]
 
 

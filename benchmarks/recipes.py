@@ -154,7 +154,7 @@ def measure(job: Job) -> dict[str, Any]:
         for prior in (policy, control)
     )
     row, mle = found.figures, beside.figures
-    distance, low, high = evaluator.fd_difference(found, beside)
+    distance = evaluator.fd_differences(found, beside)["fd"]
     names = [name for name in ("reverse_kl", "forward_nll") if name in row]
     return {
         "variant": job.variant,
@@ -168,9 +168,9 @@ def measure(job: Job) -> dict[str, Any]:
         "recall": row["recall"],
         **{name: row[name] for name in names},
         **{f"{name}_minus_mle": row[name] - mle[name] for name in names},
-        "fd_minus_mle": distance,
-        "fd_minus_mle_low": low,
-        "fd_minus_mle_high": high,
+        "fd_minus_mle": distance.value,
+        "fd_minus_mle_low": distance.low,
+        "fd_minus_mle_high": distance.high,
         "mle_temperature": control.temperature,
     }
 

@@ -1,4 +1,4 @@
-"""``ral evaluate``: priors of bundles side by side."""
+"""``ral evaluate``: priors of bundles side by side, and images that anyone's model wrote."""
 
 from __future__ import annotations
 
@@ -8,73 +8,55 @@ from pathlib import Path
 
 import torch
 
-from agents.evaluation.evaluator import HEADINGS, Evaluator, TemperedPrior
-from agents.training.files import Row
+from agents.evaluation import frontier_picture
+from agents.evaluation.comparison import Comparison, Settings
+from agents.evaluation.image_folder import is_image_folder
 from ral_env import bundle as bundles
-from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS
 
 
-def evaluate(bundle: list[str], count: int = 1000, seed: int = 0, out: str = "") -> None:
-    """Evaluate the priors of bundles against the held-out codes of the first of them.
-
-    It prints a row for each bundle, and before them one for as many real training codes, which is
-    as near to the held-out ones as a prior can hope to come.
+def evaluate(
+    names: Sequence[str],
+    settings: Settings,
+    picture: str = "runs/evaluate/frontier.png",
+    out: str = "",
+) -> None:
+    """Evaluate priors of bundles, and folders of images, against the reals of the first bundle.
 
     Args:
-        bundle: Names or paths of bundles, or environment ids; all must have the VQ-VAE of the
-            first, as those that `ral train` leaves have.
-        count: Number of samples of each bundle. Fréchet distances at different counts cannot be
-            compared.
-        seed: Seed of the samples.
+        names: Names or paths of bundles, or environment ids; all must have the VQ-VAE of the
+            first, as those that `ral train` leaves have. Folders of images may come after it.
+        settings: What is measured.
+        picture: PNG file of the frontier's curves.
         out: JSON file to write the figures to.
     """
-    if count < 2:
-        raise ValueError(f"count={count}, expected 2 or more")
-    loaded = {name: _load(name) for name in bundle}
-    first = loaded[bundle[0]]
+    known = bundles.names()  # a bare word is a bundle's name first
+    folders = [name for name in names if name not in known and is_image_folder(name)]
+    loaded = {name: _load(name) for name in names if name not in folders}
+    if not loaded:
+        raise ValueError(
+            f"{names[0]!r} is a folder of images: name the bundle too whose real images they are "
+            f"to be measured against, as in `ral evaluate RALDigits-v0 {names[0]}`"
+        )
+    first = next(iter(loaded.values()))
     _check(list(loaded.values()))
     for name, one in loaded.items():
-        if not one.priors:
+        if not one.priors and not folders:
             raise ValueError(f"{name!r} has no priors to sample from: leave it out")
-    evaluator = Evaluator(first)
-    real = [grid[:count] for grid in first.layout.as_grids(first.split("train"))]
-    label = f"real, {len(real[0])} of the training set"
-    rows = {label: evaluator.evaluate_canvases(real).figures}
+    comparison = Comparison(first, settings)
     for name, one in loaded.items():
-        rows[name] = evaluator.evaluate_prior(TemperedPrior(one.priors), count, seed).figures
-    editions = {name: one.edition for name, one in loaded.items()}
-    bundles_used = "; ".join(f"{name}: bundle {edition}" for name, edition in editions.items())
-    print(f"{count} samples, {_held_out(evaluator)} of {first.dataset}. {bundles_used}\n")
-    print(table(rows))
+        comparison.add_bundle(name, one)
+    for folder in folders:
+        comparison.add_images(folder)
+    print(comparison.text())
+    if comparison.frontiers:
+        real = comparison.rows[comparison.real_label]
+        frontier_picture.save(comparison.frontiers, picture, real, comparison.nll_bound)
+        print(f"\nThe frontier's curves: {picture}")
     if out:
-        settings = {
-            "bundle": bundle,
-            "editions": editions,
-            "count": count,
-            "seed": seed,
-            "dataset": first.dataset,
-        }
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings | {"rows": rows}, indent=2))
-
-
-def _held_out(evaluator: Evaluator) -> str:
-    """How many canvases samples are compared with."""
-    codes, features = len(evaluator.held_out[0]), evaluator.held_out_count
-    text = f"{codes} held-out canvases"
-    return text if features == codes else f"{text} (by their features {features})"
-
-
-def table(rows: dict[str, Row]) -> str:
-    """A line for each row, four significant digits."""
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    lines = [
-        {"bundle": name} | {key: f"{value:.4g}" for key, value in row.items()}
-        for name, row in rows.items()
-    ]
-    return markdown_table(lines, ["bundle", *columns], HEADINGS)
+        path.write_text(json.dumps({"bundles": list(names)} | comparison.record(), indent=2))
 
 
 def _load(name: str) -> bundles.Bundle:
@@ -101,17 +83,33 @@ def _same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Evaluate the priors of bundles against the held-out codes of the first of them."""
+    """Evaluate priors of bundles, and folders of images, against the reals of the first bundle.
+
+    It prints a row for each bundle, and before them one for as many real training codes, which is
+    as near to the held-out ones as a prior can hope to come. Judges are fresh classifiers that
+    learn to tell samples from real canvases: "judge AUC" is 0.5 where they cannot. The frontier, a
+    second table and a picture, compares the bundles at all temperatures. Folders of images, which
+    anyone's model wrote, are a third table.
+    """
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="ral evaluate", description=main.__doc__)
     parser.add_argument(
         "bundle",
         nargs="+",
-        help="names or paths of bundles, or environment ids; all must have the VQ-VAE of the first",
+        help="names or paths of bundles, or environment ids, all with the VQ-VAE of the first; and "
+        "folders of images",
     )
-    parser.add_function_arguments(evaluate, skip={"bundle"}, as_group=False, as_positional=False)
-    evaluate(**parser.parse_args(argv))
+    parser.add_class_arguments(Settings, as_group=False)
+    parser.add_argument(
+        "--picture",
+        default="runs/evaluate/frontier.png",
+        help="PNG file of the frontier's curves (default: %(default)s)",
+    )
+    parser.add_argument("--out", default="", help="JSON file to write the figures to")
+    given = vars(parser.parse_args(argv))
+    names, picture, out = (given.pop(name) for name in ("bundle", "picture", "out"))
+    evaluate(names, Settings(**given), picture, out)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,37 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
     return _gaussian_distance(_moments(_features("x", x)), _moments(_features("y", y, like=x)))
 
 
+def kernel_distance(x: ArrayLike, y: ArrayLike) -> float:
+    """KID: unbiased squared maximum mean discrepancy of features x (N, F) and y (M, F).
+
+    The kernel is ``(a . b / F + 1)^3``; about 0, and below it by chance, where both are of one
+    distribution. It is that of all rows, not a mean over subsets: the expectation is the same.
+    Source: Bińkowski et al. 2018, equations 3 and 4.
+    """
+    a, b = _features("x", x), _features("y", y, like=x)
+    width = a.shape[1]
+    within = []
+    for z in (a, b):
+        kernel = (z @ z.T / width + 1) ** 3
+        within.append((kernel.sum() - np.trace(kernel)) / (len(z) * (len(z) - 1)))
+    return float(sum(within) - 2 * ((a @ b.T / width + 1) ** 3).mean())
+
+
+def clip_distance(x: ArrayLike, y: ArrayLike) -> float:
+    """CMMD of embeddings of length 1, x (N, F) and y (M, F), at least 0.
+
+    1000 times the squared maximum mean discrepancy, each row counted against itself too, with the
+    kernel ``exp(-|a - b|^2 / (2 * 10^2))``. Source: Jayasumana et al. 2024, section 4.
+    """
+    a, b = _features("x", x), _features("y", y, like=x)
+
+    def kernel(u: Array, v: Array) -> float:
+        squared = (u**2).sum(1)[:, None] + (v**2).sum(1) - 2 * u @ v.T
+        return float(np.exp(-squared / 200).mean())
+
+    return 1000 * (kernel(a, a) + kernel(b, b) - 2 * kernel(a, b))
+
+
 def paired_bootstrap(
     reference: ArrayLike, a: ArrayLike, b: ArrayLike, draws: int = 200, seed: int = 0
 ) -> tuple[float, float, float]:
@@ -73,15 +104,64 @@ def paired_bootstrap(
     return difference(slice(None), slice(None)), float(low), float(high)
 
 
-def precision_recall(
-    real: ArrayLike, fake: ArrayLike, k: int = 3, draws: int = 8, seed: int = 0
-) -> tuple[float, float]:
-    """Improved precision and recall, each in [0, 1], of features real (N, F) and fake (M, F).
+@dataclass(frozen=True)
+class Membership:
+    """How often each row of a set lies inside the other set's neighbourhoods, over all draws.
 
-    Precision: the share of fakes within some real row's distance to its k-th nearest other real
-    row. Recall: the same with the roles exchanged. Both depend on the number of rows, so each draw
-    takes min(N, M) of both, and the draws are averaged. Memory is quadratic in min(N, M).
-    Source: Kynkäänniemi et al. 2019, equations 1 and 2.
+    Attributes:
+        inside: Number of draws in which each row lies inside, float64 (N,).
+        drawn: Number of draws that hold the row, float64 (N,).
+    """
+
+    inside: Array
+    drawn: Array
+
+    @property
+    def share(self) -> float:
+        """The share of drawn rows that lie inside, 0 to 1: the mean over the draws."""
+        return float(self.inside.sum() / self.drawn.sum())
+
+    def resampled_share(self, rows: NDArray) -> float:
+        """The same of rows that are drawn again, by their indices: for a bootstrap.
+
+        ``rows`` must hold a row that some draw holds.
+        """
+        return float(self.inside[rows].sum() / self.drawn[rows].sum())
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Which rows of two sets of features lie inside each other's neighbourhoods.
+
+    A row's neighbourhood reaches to its k-th nearest other row of its own set.
+
+    Attributes:
+        fakes_inside: Of each fake, whether it lies in a real row's neighbourhood: precision.
+        reals_inside: Of each real row, whether it lies in a fake's neighbourhood: recall.
+        reals_covered: Of each real row, whether its neighbourhood holds a fake: coverage.
+        density: Mean number of real rows whose neighbourhood holds a fake, divided by k.
+    """
+
+    fakes_inside: Membership
+    reals_inside: Membership
+    reals_covered: Membership
+    density: float
+
+
+def neighbours(
+    real: ArrayLike, fake: ArrayLike, k: int, draws: int = 8, seed: int = 0
+) -> Neighbours:
+    """The neighbourhoods that precision, recall, density and coverage count.
+
+    All four depend on the number of rows, so each draw takes min(N, M) of both sets. Memory is
+    quadratic in that number.
+
+    Args:
+        real: Features (N, F).
+        fake: Features (M, F).
+        k: Which nearest other row of its own set a row's neighbourhood reaches to.
+        draws: Number of draws; one is enough, and is made, where N and M are equal.
+        seed: Seed of the draws.
     """
     real = _features("real", real)
     fake = _features("fake", fake, like=real)
@@ -91,16 +171,52 @@ def precision_recall(
     if draws < 1:
         raise ValueError(f"draws={draws}, expected at least 1")
     rng = np.random.default_rng(seed)
-    results = []
-    for _ in range(draws if len(real) != len(fake) else 1):  # equal sizes: all draws are the same
-        x, y = (torch.from_numpy(rows[rng.permutation(len(rows))[:count]]) for rows in (real, fake))
+    found = [(np.zeros(len(rows)), np.zeros(len(rows))) for rows in (fake, real, real)]
+    densities = []
+    for _ in range(draws if len(real) != len(fake) else 1):
+        picked = [rng.permutation(len(rows))[:count] for rows in (real, fake)]
+        x, y = (torch.from_numpy(rows[p]) for rows, p in zip((real, fake), picked, strict=True))
         apart = _distances(x, y)  # (real, fake)
         # The nearest row is the row itself, at 0: hence k + 1.
         x_radius, y_radius = (_distances(z, z).kthvalue(k + 1).values for z in (x, y))
-        inside = (apart <= x_radius[:, None]).any(0), (apart <= y_radius).any(1)
-        results.append([share.double().mean().item() for share in inside])
-    precision, recall = np.mean(results, axis=0)
-    return float(precision), float(recall)
+        in_real, in_fake = apart <= x_radius[:, None], apart <= y_radius
+        hits = (in_real.any(0), in_fake.any(1), in_real.any(1))
+        of_set = (picked[1], picked[0], picked[0])
+        for (inside, drawn), rows, hit in zip(found, of_set, hits, strict=True):
+            inside[rows] += hit.numpy()
+            drawn[rows] += 1
+        densities.append(in_real.double().sum(0).mean().item() / k)
+    return Neighbours(*(Membership(*pair) for pair in found), density=float(np.mean(densities)))
+
+
+def precision_recall(
+    real: ArrayLike, fake: ArrayLike, k: int = 3, draws: int = 8, seed: int = 0
+) -> tuple[float, float]:
+    """Improved precision and recall, each in [0, 1], of features real (N, F) and fake (M, F).
+
+    Precision: the share of fakes within some real row's distance to its k-th nearest other real
+    row. Recall: the same with the roles exchanged. See :func:`neighbours` for ``draws``.
+    Source: Kynkäänniemi et al. 2019, equations 1 and 2.
+    """
+    found = neighbours(real, fake, k, draws, seed)
+    return found.fakes_inside.share, found.reals_inside.share
+
+
+def density_coverage(
+    real: ArrayLike, fake: ArrayLike, k: int = 5, draws: int = 8, seed: int = 0
+) -> tuple[float, float]:
+    """Density and coverage of features real (N, F) and fake (M, F).
+
+    Density: how many real rows have a fake within their distance to their k-th nearest other real
+    row, divided by k; 1 where both are of one distribution, 0 where they are far apart, above 1
+    where fakes crowd where real rows are dense. Coverage: the share of real rows that have a fake
+    within that distance, in [0, 1]; 1 - 2^-k (.969) is expected where both are of one distribution
+    and the sets are large. An outlier among the fakes makes no neighbourhood, so unlike recall
+    coverage is not raised by it. See :func:`neighbours` for ``draws``.
+    Source: Naeem et al. 2020, equations 3 and 4; k = 5 is theirs.
+    """
+    found = neighbours(real, fake, k, draws, seed)
+    return found.density, found.reals_covered.share
 
 
 def diversity(canvases: ArrayLike, written: ArrayLike | None = None) -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from agents import reinforce
 from agents.evaluation.evaluator import Evaluator, TemperedPrior
-from benchmarks import demo
+from benchmarks import demo, demo_frontier
 from benchmarks.demo import Arm, train_arm
 from ral_env.bundle import load
 
@@ -20,6 +21,7 @@ from ral_env.bundle import load
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(demo, "SAMPLES", 300)
+    monkeypatch.setattr(demo_frontier, "SAMPLES", 100)
     hasty = dataclasses.replace(reinforce.PRESETS["small"], discriminator_warmup=1, canvases=8)
     monkeypatch.setitem(reinforce.PRESETS, "small", hasty)
 
@@ -35,7 +37,7 @@ def test_a_cooled_prior_has_the_entropy_of_another():
 def test_the_demo_fills_every_cell_and_paints_its_pictures(quick, env, tmp_path, capsys):
     bundle = demo.load_bundle(env)
     trained = {
-        label: train_arm(Arm(label, env, 2.0, 0))
+        label: train_arm(Arm(label, env, 2.0, 0, clock=time.process_time))
         for label in (demo.RAL, demo.NO_REWARD, demo.CONTINUED)
     }
     for label in (demo.RAL, demo.NO_REWARD):  # more MLE may rightly keep the prior it began with
@@ -45,11 +47,17 @@ def test_the_demo_fills_every_cell_and_paints_its_pictures(quick, env, tmp_path,
             not np.array_equal(weights[0][name], value.numpy())
             for name, value in bundle.priors[0].state_dict().items()
         )
-    rows, note = demo.measure_seed(env, bundle, trained, 0, tmp_path)
+    rows, reached, note = demo.measure_seed(env, bundle, trained, 0, tmp_path)
     assert [row["row"] for row in rows] == [
         demo.FLOOR, demo.PRIOR, demo.CONTINUED, demo.COOLED, demo.NO_REWARD, demo.RAL,
     ]  # fmt: skip
-    json.dumps(rows)
+    json.dumps([rows, reached])
+    assert [row["row"] for row in reached] == [
+        demo.PRIOR, demo.CONTINUED, demo.NO_REWARD, demo.RAL,
+    ]  # fmt: skip
+    for row in reached:
+        assert row["area"][1] < row["area"][2] and 0.6 <= row["temperature"] <= 1
+        assert ("area_minus_control" in row) == (row["row"] != demo.CONTINUED)
     by_label = {row["row"]: row for row in rows}
     assert by_label[demo.FLOOR]["fd"] < by_label[demo.PRIOR]["fd"]
     entropies = [by_label[label]["entropy"] for label in (demo.COOLED, demo.RAL)]
@@ -57,14 +65,33 @@ def test_the_demo_fills_every_cell_and_paints_its_pictures(quick, env, tmp_path,
     assert all(len(by_label[label]["fd_minus_control"]) == 3 for label in (demo.PRIOR, demo.RAL))
     assert ("reverse_kl" in by_label[demo.RAL]) == (env == "RALOracle-v0")
     assert "nearest training canvas" in note
-    for name in ("samples", "curves", "completion", "episode"):
+    for name in ("samples", "curves", "completion", "episode", "frontier"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert min(picture.size) > 100
 
-    one = demo.table([rows], env == "RALOracle-v0").splitlines()
+    one = demo.table([rows], bundle).splitlines()
     assert len(one) == 8 and len({len(line) for line in one}) == 1
-    three = demo.table([rows, rows, [r | {"fd": r["fd"] + 1} for r in rows]], False)
+    three = demo.table([rows, rows, [r | {"fd": r["fd"] + 1} for r in rows]], bundle)
     assert "±" in three
+
+
+def test_a_claim_holds_only_where_every_feature_space_says_so():
+    digits = load("digits")
+    net = digits.feature_nets["labels"]
+    two = dataclasses.replace(digits, feature_nets={"labels": net, "inpainting": net})
+
+    def row(labels: float, inpainting: float) -> list[dict[str, Any]]:
+        found = {"fd": labels, "fd_inpainting": inpainting}
+        differences = {f"{k}_minus_control": (v, v - 0.5, v + 0.5) for k, v in found.items()}
+        return [{"row": demo.RAL, **found, **differences}]
+
+    assert "nearer to real images in every feature space" in demo.claim([row(-2, -1)], two)
+    assert "no claim: nearer to real images by fd alone" in demo.claim([row(-2, 1)], two)
+    assert "not nearer" in demo.claim([row(-0.1, 1)], two)
+    seeds = [row(-2, -1), row(-2.1, -1.1), row(-1.9, 4)]
+    assert "by fd alone" in demo.claim(seeds, two), "an interval over seeds"
+    assert "the one feature space that there is" in demo.claim([row(-2, 1)], digits)
+    assert "FD (inpainting) - control" in demo.table([row(-2, -1)], two)
 
 
 def test_too_little_time_is_said_to_be_too_little():

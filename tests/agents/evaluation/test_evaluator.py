@@ -10,9 +10,15 @@ import torch
 from conftest import FLOAT32, close
 
 from agents.evaluation import metrics
-from agents.evaluation.evaluator import BatchSizes, Evaluator, TemperedPrior, results
+from agents.evaluation.evaluator import (
+    BatchSizes,
+    Evaluator,
+    TemperedPrior,
+    nearer_in_all,
+    results,
+)  # fmt: skip
 from ral_env import bundle
-from ral_env.nets import joint
+from ral_env.nets import FeatureNet, FeatureNetConfig, joint
 
 NATS = {"forward_nll", "entropy", "nll_oracle", "reverse_kl", "forward_kl"}
 
@@ -25,14 +31,16 @@ def test_real_codes_are_near_and_noise_is_far_and_diverse():
     real, fake = (evaluator.evaluate_canvases(grids).figures for grids in (train, noise))
     assert real["fd"] < fake["fd"] / 5
     assert real["precision"] > 0.7 > fake["precision"] and real["recall"] > fake["recall"]
+    assert real["coverage"] > 0.9 > 0.5 > fake["coverage"]
+    assert 0.7 < real["density"] < 1.3 and fake["density"] < 0.5
     assert real["score"] > fake["score"] and fake["diversity"] > real["diversity"]
 
 
 def test_stored_features_stand_in_for_test_codes_that_a_bundle_does_not_have():
     made = bundle.load("digits")
     assert made.features is not None
-    whole = Evaluator(made).held_out_features
-    assert whole is not None and len(whole) == 300
+    whole = Evaluator(made).held_out_features["labels"]
+    assert len(whole) == 300
     of = "all test canvases, their codes decoded"
     stored = {"labels": bundle.StoredFeatures(whole.numpy().astype(np.float16), of)}
     start, _ = made.splits["test"]
@@ -46,8 +54,10 @@ def test_stored_features_stand_in_for_test_codes_that_a_bundle_does_not_have():
     )
     # As many codes as features: nothing was left out, and they are what is compared.
     both = Evaluator(dataclasses.replace(made, test_features=stored))
-    assert both.held_out_features is not None
-    assert both.held_out_count == 300 and torch.equal(both.held_out_features, whole)
+    assert both.held_out_count == 300 and torch.equal(both.held_out_features["labels"], whole)
+    # They are of test canvases.
+    tuning = Evaluator(dataclasses.replace(made, test_features=stored), split="validation")
+    assert tuning.held_out_count == len(tuning.held_out_features["labels"]) == 297
 
 
 def test_a_priors_figures_are_those_of_its_samples():
@@ -114,9 +124,37 @@ def test_the_difference_of_two_distances_has_an_interval_around_it():
     train = [grid[:200] for grid in made.layout.as_grids(made.split("train"))]
     noise = [torch.randint(made.layout.num_codes, grid.shape) for grid in train]
     real, fake = (evaluator.evaluate_canvases(grids) for grids in (train, noise))
-    difference, low, high = evaluator.fd_difference(real, fake)
-    assert difference == pytest.approx(real.figures["fd"] - fake.figures["fd"])
-    assert low < difference < high < 0
+    found = evaluator.fd_differences(real, fake)["fd"]
+    assert found.value == pytest.approx(real.figures["fd"] - fake.figures["fd"])
+    assert found.low < found.value < found.high < 0
+
+
+def test_every_feature_net_has_its_distance():
+    digits = bundle.load("digits")
+    labels = digits.feature_nets["labels"]
+    torch.manual_seed(0)
+    other = FeatureNet(FeatureNetConfig(features=8, name="random weights")).eval()
+    made = dataclasses.replace(digits, feature_nets={"labels": labels, "random": other})
+    evaluator = Evaluator(made)
+    train = [grid[:100] for grid in made.layout.as_grids(made.split("train"))]
+    noise = [torch.randint(made.layout.num_codes, grid.shape) for grid in train]
+    real, fake = (evaluator.evaluate_canvases(grids) for grids in (train, noise))
+    images = [evaluator.images(grids) for grids in (evaluator.held_out, noise)]
+    features = [other.features(image).detach() for image in images]
+    assert fake.figures["fd_random"] == pytest.approx(metrics.frechet_distance(*features), 1e-4)
+    alone = Evaluator(digits).evaluate_canvases(noise).figures
+    assert {k: v for k, v in fake.figures.items() if k != "fd_random"} == alone
+    differences = evaluator.fd_differences(real, fake)
+    assert list(differences) == ["fd", "fd_random"]
+    assert nearer_in_all(differences) == "nearer to real images in every feature space"
+
+
+def test_figures_are_of_the_split_that_is_asked_for():
+    made = bundle.load("digits")
+    tuning = Evaluator(made, split=made.tuning_split)
+    assert len(tuning.held_out[0]) == len(made.split("validation"))
+    grids = made.layout.as_grids(made.split("validation"))
+    assert tuning.evaluate_canvases(grids).figures["fd"] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_bundle_without_oracle_and_features_has_no_figures_of_them():
@@ -124,8 +162,9 @@ def test_a_bundle_without_oracle_and_features_has_no_figures_of_them():
     evaluator = Evaluator(made)
     found = evaluator.evaluate_prior(TemperedPrior(made.priors), count=8)
     assert set(found.figures) == {"forward_nll", "entropy", "score", "diversity"}
+    assert found.features == {}
     with pytest.raises(ValueError, match="no feature net"):
-        evaluator.fd_difference(found, found)
+        evaluator.fd_differences(found, found)
 
 
 def test_results_set_a_policy_beside_the_prior():

@@ -48,6 +48,30 @@ def test_frechet_distance_is_symmetric_nonnegative_and_survives_fewer_rows_than_
     assert metrics.frechet_distance(x, y) > 1
 
 
+# Kernel distances
+
+
+def test_the_kernel_distance_is_torchmetrics_kid_of_all_rows():
+    kid = pytest.importorskip("torchmetrics.image.kid")
+    torch = pytest.importorskip("torch")
+    x, y = features(50, 0), features(50, 1, shift=0.3)  # it wants as many of both
+    theirs = kid.poly_mmd(torch.from_numpy(x), torch.from_numpy(y)).item()
+    assert metrics.kernel_distance(x, y) == pytest.approx(theirs, rel=1e-9)
+    assert metrics.kernel_distance(x, x) < 0, "unbiased, so below 0 for the very same rows"
+
+
+def test_the_clip_distance_is_the_definition():
+    x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (features(8), features(9, 1)))
+
+    def mean(u: np.ndarray, v: np.ndarray) -> float:
+        return float(np.mean([[math.exp(-(math.dist(a, b) ** 2) / 200) for b in v] for a in u]))
+
+    expected = 1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+    assert metrics.clip_distance(x, y) == pytest.approx(expected, rel=1e-6)
+    assert metrics.clip_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert metrics.clip_distance(x, x[:4]) > 0
+
+
 # Bootstrap
 
 
@@ -124,6 +148,56 @@ def test_precision_recall_is_balanced_and_averages_the_draws():
     assert len(set(picks)) > 1
     average = metrics.precision_recall(real, fake, draws=60)
     assert average == pytest.approx(np.mean(picks, axis=0), abs=0.05)
+
+
+# Density and coverage
+
+
+def test_density_and_coverage_are_the_definition():
+    real, fake = features(40, 0, width=2), features(40, 1, 0.5, width=2) * 0.5
+    radius = [sorted(math.dist(a, b) for b in real)[5] for a in real]
+    holds = [[math.dist(a, p) <= r for p in fake] for a, r in zip(real, radius, strict=True)]
+    density, coverage = metrics.density_coverage(real, fake, k=5)
+    assert density == pytest.approx(sum(map(sum, holds)) / (5 * 40))
+    assert coverage == pytest.approx(sum(map(any, holds)) / 40)
+    assert 0 < coverage < density < 1
+
+
+def test_two_samples_of_one_distribution_have_the_density_and_coverage_of_the_paper():
+    """Naeem et al. 2020, lemmas 1 and 2."""
+    found = [
+        metrics.density_coverage(features(300, 2 * s), features(300, 2 * s + 1)) for s in range(20)
+    ]
+    density, coverage = np.mean(found, axis=0)
+    n = 300
+    expected = 1 - math.prod((n - i) / (2 * n - i) for i in range(1, 6))
+    assert density == pytest.approx(1, abs=0.03)
+    assert coverage == pytest.approx(expected, abs=0.01)
+
+
+def test_coverage_is_not_raised_by_outliers_as_recall_is():
+    """Two fakes on the far side have neighbourhoods that reach over all that is real."""
+    real, fake = features(100, 0), features(100, 1, shift=-100)
+    assert metrics.precision_recall(real, fake) == (0, 0)
+    fake[-2:] += 200
+    assert metrics.precision_recall(real, fake)[1] == 1
+    assert metrics.density_coverage(real, fake) == (0, 0)
+
+
+def test_memberships_of_unequal_sets_add_up_to_the_mean_over_draws():
+    real, fake = features(30, 0), features(90, 1, 0.5)
+    found = metrics.neighbours(real, fake, k=3, draws=8)
+    assert found.fakes_inside.drawn.sum() == found.reals_covered.drawn.sum() == 8 * 30
+    assert (found.reals_covered.drawn == 8).all() and (found.fakes_inside.drawn <= 8).all()
+    assert metrics.precision_recall(real, fake) == (
+        found.fakes_inside.share,
+        found.reals_inside.share,
+    )
+    rows = np.arange(90)
+    assert found.fakes_inside.resampled_share(rows) == found.fakes_inside.share
+    assert found.fakes_inside.resampled_share(np.repeat(rows, 2)) == pytest.approx(
+        found.fakes_inside.share
+    )
 
 
 # Entropies and divergences
@@ -236,6 +310,8 @@ GOOD = features(10)
         (lambda: metrics.paired_bootstrap(GOOD, GOOD, GOOD[:5]), "10 rows and b 5"),
         (lambda: metrics.paired_bootstrap(GOOD, GOOD, GOOD, draws=0), "draws=0"),
         (lambda: metrics.precision_recall(GOOD, GOOD[:3]), "k=3 with 3 rows"),
+        (lambda: metrics.density_coverage(GOOD, GOOD[:5]), "k=5 with 5 rows"),
+        (lambda: metrics.density_coverage(GOOD, GOOD[:8], draws=0), "draws=0"),
         (lambda: metrics.entropy([1.0]), r"log_g is \(1,\)"),
         (lambda: metrics.reverse_kl([1.0, 2], [1.0, 2, 3]), r"\(2,\) and log_oracle \(3,\)"),
         (lambda: metrics.forward_kl([1.0, 2], [1.0, -np.inf]), r"log_g\[1\] is -inf"),
