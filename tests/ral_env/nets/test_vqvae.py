@@ -1,5 +1,7 @@
 """A VQ-VAE: shapes of one and two levels, the nearest codes, and what each level is for."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -22,9 +24,9 @@ def test_vqvae_shapes_and_partial_decoding():
 
 
 def test_each_doubling_of_the_resolution_halves_a_narrow_net_s_channels():
-    sizes = {"hidden": 12, "residual": 4, "layers": 3, "num_codes": 7, "code_dim": 3}
-    assert VQVAEConfig(32, **sizes).channels == (12, 12, 12)
-    net = VQVAE(VQVAEConfig(32, **sizes, narrow=True)).eval()
+    wide = VQVAEConfig(32, hidden=12, residual=4, layers=3, num_codes=7, code_dim=3)
+    assert wide.channels == (12, 12, 12)
+    net = VQVAE(dataclasses.replace(wide, narrow=True)).eval()
     assert net.config.channels == (3, 6, 12) and net.config.grids == ((4, 4),)
     assert [m.out_channels for m in net.encoder if isinstance(m, torch.nn.Conv2d)][:3] == [3, 6, 12]
     up = [m.out_channels for m in net.decoder if isinstance(m, torch.nn.ConvTranspose2d)]
