@@ -30,8 +30,11 @@ format: .venv/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Installing also compiles the sampler, where there is a compiler: so anew when its source changes.
+NATIVE := hatch_build.py ral_env/nets/native/build.py $(wildcard ral_env/nets/native/*.[ch])
+
 # Debian's Python may lack ensurepip: there its own pip fills the environment.
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt $(NATIVE)
 	@test -x $(BIN)/pip && exit; \
 	for python in $(PYTHON) python3.11 python3.12 python3; do \
 	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>&-; then \
@@ -52,10 +55,11 @@ wheel: .venv/installed
 	$(BIN)/python -m venv dist/clean
 	dist/clean/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
 	cd dist && clean/bin/ral --version && clean/bin/ral envs && \
+	  clean/bin/python -c "from ral_env.nets import native; print(native.instruction_sets())" && \
 	  clean/bin/ral sample --env RALFaces32-v0 --count 4 --out sample.png && \
 	  clean/bin/ral train --env RALFaces32-v0 --preset small --iterations 2 --out run && \
 	  clean/bin/python -c "import gymnasium as gym; gym.make('ral_env:RALFaces32-v0', bundle='run/bundle').reset()"
 
 clean:
-	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis ral_env/nets/native/*.so
 	find . -name __pycache__ -type d -prune -exec rm -r {} +

@@ -15,7 +15,7 @@ from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 # Whatever a test calls in these, the types and shapes that signatures state are checked. Not so in
-# the samplers (cache, eager, graph), whose calls are so small that checking would take longer.
+# the samplers (cache, eager, graph, native), whose calls are too small for it.
 NETS = ("features", "joint", "mixture", "patchgan", "pixelcnn", "protocol", "uncached", "vqvae")
 ENVS = ("episodes", "frames", "scorer", "vector")
 with install_import_hook(

@@ -1,8 +1,8 @@
 """The networks: image tokenisers, priors, discriminators, and what samples from them.
 
 They know torch and nothing of training or episodes. Import arrows within this package run from
-``noise`` and ``weights`` over ``cache`` and ``eager`` to ``pixelcnn``, and on to what is built on
-it.
+``noise`` and ``weights`` over ``cache``, ``eager`` and ``native`` to ``backends`` and ``pixelcnn``,
+and on to what is built on it.
 """
 
 from ral_env.migrations import old_names

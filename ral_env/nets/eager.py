@@ -1,6 +1,7 @@
 """Sampling with a cache, one operation after the other: the backend that needs nothing.
 
-``graph.py`` writes the same codes where launching operations costs more than running them.
+``native`` writes the same codes by compiled code on the CPU, and ``graph.py`` on a GPU, where
+launching operations costs more than running them.
 """
 
 from __future__ import annotations

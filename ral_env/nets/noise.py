@@ -26,6 +26,14 @@ class SharedGenerator:
     index: int
     count: int
 
+    def whole(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of all processes' noise, where a process's has this shape, (columns, B, ...)."""
+        return (shape[0], shape[1] * self.count, *shape[2:])
+
+    def part(self, noise: Tensor) -> Tensor:
+        """This process's of all processes' noise (columns, B, ...)."""
+        return noise.chunk(self.count, 1)[self.index]
+
 
 # What all randomness of a sampler comes from; None is torch's global generator.
 NoiseSource = torch.Generator | SharedGenerator | None
@@ -39,18 +47,23 @@ def gumbel(shape: tuple[int, ...], like: Tensor, generator: NoiseSource = None) 
         like: A tensor of the device and dtype that the noise is to have.
         generator: On that device.
     """
+    if like.device.type == "cpu":
+        return gumbel_from_bits(random_bits(shape, generator), like.dtype)
     if isinstance(generator, SharedGenerator):
-        columns, batch, *codes = shape
-        whole = gumbel((columns, batch * generator.count, *codes), like, generator.generator)
-        return whole[:, generator.index * batch : (generator.index + 1) * batch]
-    if like.device.type != "cpu":
-        return like.new_empty(shape).exponential_(generator=generator).log_().neg_()
-    # From the bits themselves: exponential_ and rand take three and two times as long in all, and
-    # exponential_ differs from processor to processor.
+        return generator.part(gumbel(generator.whole(shape), like, generator.generator))
+    return like.new_empty(shape).exponential_(generator=generator).log_().neg_()
+
+
+def random_bits(shape: tuple[int, ...], generator: NoiseSource = None) -> Tensor:
+    """Uniformly random int32 numbers on the CPU, one for each number of noise of this shape."""
+    if isinstance(generator, SharedGenerator):
+        return generator.part(random_bits(generator.whole(shape), generator.generator))
+    # exponential_ and rand take three and two times as long in all, and exponential_ differs from
+    # processor to processor.
     count = math.prod(shape)
     bits = torch.empty((count + 1) // 2, dtype=torch.int64)
     bits = bits.random_(-(2**63), None, generator=generator).view(torch.int32)[:count]
-    return gumbel_from_bits(bits, like.dtype).view(shape)
+    return bits.view(shape)
 
 
 def gumbel_from_bits(bits: Tensor, dtype: torch.dtype) -> Tensor:

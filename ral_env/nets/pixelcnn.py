@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ral_env.nets.eager import sample_empty_
+from ral_env.nets import backends
 from ral_env.nets.noise import NoiseSource
 from ral_env.nets.shapes import Codes, Condition, Context, Hidden, Logits, LogProbs
 from ral_env.nets.vqvae import ResidualBlock
@@ -204,7 +204,12 @@ class PixelCNN(nn.Module):
     """G(c_t | c_0 .. c_t-1) over the cells of one grid in raster order.
 
     As a policy: the state is the codes so far, the action the next code (paper section 4.1).
+
+    Attributes:
+        backend: What :meth:`sample` runs, ``auto``, ``native`` or ``eager``; see ``backends.py``.
     """
+
+    backend: backends.Backend = "auto"
 
     def __init__(self, config: PixelCNNConfig):
         super().__init__()
@@ -340,7 +345,8 @@ class PixelCNN(nn.Module):
         """Write the EMPTY cells of ``prefix``, one code at a time, and keep all others.
 
         Exact: the same as evaluating :meth:`logits` anew for each cell, at one cell's work a cell
-        (see ``cache.py``). Dropout is off in train mode, too.
+        (see ``cache.py``). Dropout is off in train mode, too. The attribute ``backend`` says what
+        does it (see ``backends.py``); by itself, compiled code on the CPU where there is such.
 
         Args:
             prefix: int64 (B, h, w); cells that hold num_codes are EMPTY; h may be fewer rows.
@@ -357,11 +363,13 @@ class PixelCNN(nn.Module):
                 or temperature < 0.
         """
         self.check_sample(prefix, temperature)
-        codes = prefix.clone()
+        codes = prefix.clone(memory_format=torch.contiguous_format)
         if (codes == self.config.num_codes).any():
             with torch.inference_mode():
                 context = self.context(condition, codes.shape[1])
-                sample_empty_(self.weights(), codes, context, temperature, generator)
+                weights = self.weights()
+                sample_empty_ = backends.sampler(self.backend, weights)
+                sample_empty_(weights, codes, context, temperature, generator)
         return codes
 
     @torch.no_grad()

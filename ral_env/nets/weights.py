@@ -1,8 +1,8 @@
 """The weights of a PixelCNN as matrices: the one layout that all samplers start from.
 
-:meth:`PixelCNN.weights` fills it in. The samplers (``cache.py``, ``graph.py``) know these matrices
-and not the modules that learn them. What is particular to a sampler, such as its scaling, its order
-of a filter's cells and its precision, it does itself.
+:meth:`PixelCNN.weights` fills it in. The samplers (``cache.py``, ``graph.py``, ``native``) know
+these matrices and not the modules that learn them. What is particular to a sampler, such as its
+scaling, its order of a filter's cells and its precision, it does itself.
 
 A matrix is (in, out), so features are multiplied from the left: ``x @ matrix``. A filter is as a
 convolution has it, (out, in, height, width), the last row and column being the cell that is

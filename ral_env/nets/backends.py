@@ -1,0 +1,59 @@
+"""Which code samples a PixelCNN: what was compiled for this processor, or torch's operations.
+
+Both write the same codes from the same noise, but for codes whose two best are within rounding of
+each other. So what is to be repeated exactly, such as a run that goes on, must stay with one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from ral_env.nets import eager, native
+from ral_env.nets.noise import NoiseSource
+from ral_env.nets.weights import PixelCNNWeights
+
+Backend = Literal["auto", "native", "eager"]
+
+
+def sampler(
+    backend: Backend, weights: PixelCNNWeights
+) -> Callable[[PixelCNNWeights, Tensor, Tensor | None, float, NoiseSource], None]:
+    """The function ``sample_empty_`` of :mod:`eager` or :mod:`native` for these weights.
+
+    Args:
+        backend: ``native`` for compiled code, ``eager`` for torch's operations, ``auto`` for
+            compiled code wherever it can be had.
+        weights: Of the net to sample.
+
+    Raises:
+        ValueError: If there is no such backend, or ``native`` cannot be had for these weights.
+    """
+    if backend not in ("auto", "native", "eager"):
+        raise ValueError(f"backend={backend!r}, expected 'auto', 'native' or 'eager'")
+    if backend != "eager" and native.can_sample(weights):
+        return native.sample_empty_
+    if backend == "native":
+        raise ValueError(
+            "backend='native' samples float32 nets on a CPU with AVX2 where a C compiler was found "
+            "when ral-env was installed, which is not so here: expected backend='auto' or 'eager'"
+        )
+    return eager.sample_empty_
+
+
+def choose(nets: nn.Module, backend: Backend) -> None:
+    """Set the backend of all PixelCNNs in ``nets``."""
+    for net in _with_a_backend(nets):
+        net.backend = backend
+
+
+def chosen(nets: nn.Module) -> Backend:
+    """``native`` if any PixelCNN in ``nets`` is sampled by compiled code here, else ``eager``."""
+    found = (sampler(net.backend, net.weights()) for net in _with_a_backend(nets))
+    return "native" if native.sample_empty_ in found else "eager"
+
+
+def _with_a_backend(nets: nn.Module) -> list[Any]:
+    return [net for net in nets.modules() if hasattr(net, "backend")]
