@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import gymnasium as gym
 import numpy as np
@@ -22,13 +22,14 @@ from ral_env import migrations
 from ral_env.bundle import Bundle
 from ral_env.envs.options import torch_device
 from ral_env.files import check_writable, write_bytes
-from ral_env.nets import PixelCNN, joint
+from ral_env.nets import PixelCNN, backends, joint
 from ral_env.nets.graph import GraphSampler
 from ral_env.picture import contact_sheet, to_bytes
 from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tasks import expect_ours
 
-BACKENDS = ("eager", "graph", "compiled")
+BACKENDS = ("auto", "native", "eager", "graph", "compiled")
+CAPTURED = ("graph", "compiled")
 
 
 def draw(
@@ -37,7 +38,7 @@ def draw(
     batch: int,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-    backend: str = "eager",
+    backend: str = "auto",
     precision: str = "float32",
 ) -> list[Tensor]:
     """Sample whole canvases, one int64 tensor (count, h, w) for each level, coarsest first.
@@ -48,8 +49,10 @@ def draw(
         batch: number of canvases that are written together.
         temperature: divides the logits; 0 takes the likeliest code.
         generator: source of all randomness, on that device.
-        backend: ``eager``, or the steps of :class:`GraphSampler`: ``graph`` or ``compiled``.
-        precision: ``float32``, or for those steps ``bfloat16``.
+        backend: ``native`` or ``eager`` (:mod:`ral_env.nets.backends`), which the priors then keep;
+            the steps of :class:`GraphSampler`, ``graph`` or ``compiled``; or ``auto``, which leaves
+            it to the priors.
+        precision: ``float32``, or for :class:`GraphSampler` ``bfloat16``.
 
     Raises:
         ValueError: if the backend has no such precision, or cannot take these priors.
@@ -59,7 +62,7 @@ def draw(
     parts = []
     for first in tqdm(range(0, count, batch), desc="canvases", unit="batch", disable=None):
         # Captured steps are of one size of batch: the last one's rest is thrown away.
-        size = batch if backend != "eager" else min(batch, count - first)
+        size = batch if backend in CAPTURED else min(batch, count - first)
         empty = [torch.full((size, *level), layout.empty, device=device) for level in layout.levels]
         parts.append(joint.sample(samplers, empty, temperature, generator))
     return [torch.cat(level)[:count] for level in zip(*parts, strict=True)]
@@ -68,12 +71,16 @@ def draw(
 def _samplers(priors: Sequence[Any], batch: int, backend: str, precision: Any) -> list[Any]:
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}, expected one of {BACKENDS}")
-    if backend == "eager":
+    if backend not in CAPTURED:
         if precision != "float32":
-            raise ValueError(f"backend='eager' with precision={precision!r}, expected 'float32'")
+            raise ValueError(
+                f"backend={backend!r} with precision={precision!r}, expected 'float32'"
+            )
+        for prior in priors if backend != "auto" else ():
+            backends.choose(prior, cast(backends.Backend, backend))
         return list(priors)
     if not all(isinstance(prior, PixelCNN) for prior in priors):
-        raise ValueError(f"backend={backend!r} takes PixelCNNs only, expected backend='eager'")
+        raise ValueError(f"backend={backend!r} takes PixelCNNs only, expected backend='auto'")
     return [GraphSampler(prior, batch, precision, backend == "compiled") for prior in priors]
 
 
@@ -85,7 +92,7 @@ def command(
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
-    backend: Literal["eager", "graph", "compiled"] = "eager",
+    backend: Literal["auto", "native", "eager", "graph", "compiled"] = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
     out: str = "samples.png",
 ) -> None:
@@ -102,9 +109,10 @@ def command(
         temperature: Temperature of sampling; 0 takes the likeliest code, always the same image.
         seed: Seed of the samples.
         device: Device that the networks run on, cpu or cuda.
-        backend: How sampling steps run. eager is exact and runs anywhere; graph replays CUDA
-            graphs; compiled lets Inductor write them first, which takes minutes and pays for many
-            batches.
+        backend: How sampling steps run. auto is exact and runs anywhere: by code that was compiled
+            when the package was installed (native), or by torch's operations (eager). graph replays
+            CUDA graphs; compiled lets Inductor write them first, which takes minutes and pays for
+            many batches.
         precision: Number format of the backends graph and compiled; bfloat16 is not exact.
         out: Name of the PNG file.
     """

@@ -18,7 +18,7 @@ from agents.training.finite import check_losses
 from agents.training.processes import Processes
 from ral_env import bundle as bundles
 from ral_env.envs.vector import LatentCanvasVectorEnv
-from ral_env.nets import PatchGAN, joint
+from ral_env.nets import PatchGAN, backends, joint
 from ral_env.reward import NORMALISERS
 from ral_env.tasks import expect_ours
 
@@ -195,6 +195,7 @@ class TrainState:
             "aucs": list(self.aucs),
             "mean_return": self.mean_return,
             "warmup_updates": self.warmup_updates,
+            "backend": backends.chosen(self.policies),
             "generator": self.generator.get_state(),
             "noise": self.noise.get_state(),
             "starts": self.starts.bit_generator.state,
@@ -215,6 +216,8 @@ class TrainState:
         self.mean_return = common["mean_return"]
         # Checkpoints of earlier versions were written after the warm-up.
         self.warmup_updates = common.get("warmup_updates", self.config.discriminator_warmup)
+        for nets in (self.policies, self.averages):
+            backends.go_on_with(nets, common.get("backend", "eager"))  # once there was no other
         self.generator.set_state(common["generator"])
         self.noise.set_state(common["noise"])
         self.starts.bit_generator.state = common["starts"]

@@ -6,6 +6,7 @@ each other. So what is to be repeated exactly, such as a run that goes on, must 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -53,6 +54,18 @@ def chosen(nets: nn.Module) -> Backend:
     """``native`` if any PixelCNN in ``nets`` is sampled by compiled code here, else ``eager``."""
     found = (sampler(net.backend, net.weights()) for net in _with_a_backend(nets))
     return "native" if native.sample_empty_ in found else "eager"
+
+
+def go_on_with(nets: nn.Module, backend: Backend) -> None:
+    """Set the backend that a run had before it was cut; warn where it cannot be had here."""
+    if backend == "native" and chosen(nets) != "native":
+        warnings.warn(
+            "the run sampled by compiled code, which cannot be had here (see ral_env/nets/native): "
+            "it goes on with torch's operations, and not to the bit",
+            stacklevel=2,
+        )
+    else:
+        choose(nets, backend)
 
 
 def _with_a_backend(nets: nn.Module) -> list[Any]:

@@ -21,7 +21,7 @@ from agents.training.discriminator import DiscriminatorTraining
 from agents.training.files import read_tensors, write_tensors
 from agents.training.timings import Timings
 from ral_env import bundle as bundles
-from ral_env.nets import PatchGANConfig, PixelCNN, joint
+from ral_env.nets import PatchGANConfig, PixelCNN, backends, joint
 
 
 def untimed(row):
@@ -368,6 +368,23 @@ def test_a_resume_that_is_refused_by_the_checkpoint_changes_nothing(small, tmp_p
     with pytest.raises(ValueError, match="checkpoint.pt is of other settings .gamma: 0.5 there"):
         train(other, tmp_path / "run", progress=False, resume=True)
     assert {file.name: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before
+
+
+def test_a_run_goes_on_with_the_backend_that_it_began_with(small):
+    """Which one a checkpoint says; those before it said so were of torch's operations."""
+    began = TrainState(small)
+    common, of_this_process = began.state()
+    assert common["backend"] == backends.chosen(began.policies)
+    for stored, expected in (({"backend": "eager"}, "eager"), ({}, "eager")):
+        state = TrainState(small)
+        others = {key: value for key, value in common.items() if key != "backend"}
+        state.load_state(others | stored, of_this_process)
+        assert all(net.backend == expected for net in [*state.policies, *state.averages])
+    state = TrainState(small)
+    state.policies.double()
+    state.averages.double()  # as where nothing is compiled
+    with pytest.warns(UserWarning, match="goes on with torch's operations, and not to the bit"):
+        state.load_state(common | {"backend": "native"}, of_this_process)
 
 
 def test_two_processes_make_the_run_of_one(tmp_path):
