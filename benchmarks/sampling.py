@@ -16,18 +16,13 @@ Every method writes the same codes from the same noise, which is checked before 
   anew by Inductor (*compiled*) or not, and in bfloat16, with how far its log-probs are from
   float32's.
 
-The *floor* is the larger of two times: the network's multiplications, each weight once a cell, at
-the rate of a large matrix product; and reading what does not fit the processor's cache at the rate
-of a large sum: the vertical stack's weights once a row, the others once a cell. Both rates are
-measured in the same run. It is a yardstick, not a proof:
+The *floor* is what the multiply-adds take at the processor's own rate (``floor.py``).
 
-- it leaves out all that is no product (noise, activations, choosing a code, reading attention's
-  keys and values, calling operators), and that a product of as few rows as there are canvases runs
-  at less than the rate of a large one;
-- it counts what can be left out: the first layer's products can be looked up where there are few
-  codes, and products with the zeros around a grid count as all others.
+A second table has the CPU's backends by turns: ``eager`` is torch's operations, the others are one
+source, compiled for each instruction set of this processor (``ral_env/nets/native``).
+``PixelCNN.sample`` takes the first of them.
 
-A second table tells the share of sampling in the cost of a picture, for shipped bundles: the codes
+A third table tells the share of sampling in the cost of a picture, for shipped bundles: the codes
 of all levels are sampled, decoded, and scored by the discriminator.
 """
 
@@ -43,9 +38,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from benchmarks.floor import ceilings, fastest_seconds, floor_seconds, wait
 from ral_env import bundle
 from ral_env.envs.options import torch_device
-from ral_env.nets import PixelCNN, PixelCNNConfig, joint, represent
+from ral_env.nets import PixelCNN, PixelCNNConfig, eager, joint, native, represent
 from ral_env.nets.cache import Cache
 from ral_env.nets.graph import PRECISIONS, GraphSampler
 from ral_env.nets.noise import gumbel
@@ -175,82 +171,12 @@ def fixed_point(case: Case) -> tuple[Tensor, int]:
     raise AssertionError("a cell is settled in each pass at least")
 
 
-def fastest_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Seconds of the fastest of ``repeats`` calls, all work on the device included."""
-    best = float("inf")
-    for _ in range(repeats):
-        _wait()
-        start = time.perf_counter()
-        call()
-        _wait()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 def seconds_and_result(call: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of one call, and what it returned."""
     start = time.perf_counter()
     result = call()
-    _wait()
+    wait()
     return time.perf_counter() - start, result
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def weight_counts(net: PixelCNN) -> tuple[int, int]:
-    """How many weights of a cell's products may be read once a row, and how many once a cell."""
-    sizes = {name: p.numel() for name, p in net.named_parameters() if p.dim() > 1}
-    inputs = ("embedding", "row", "column", "condition_")
-    used = {name: size for name, size in sizes.items() if not name.startswith(inputs)}
-    once_a_row = sum(
-        size
-        for name, size in used.items()
-        if any(part in name for part in ("vertical", "across", "condition"))
-    )
-    return once_a_row, sum(used.values()) - once_a_row
-
-
-def multiplications(net: PixelCNN, batch: int) -> float:
-    """Multiply-adds of a canvas batch: every weight once a cell, and attention."""
-    config = net.config
-    cells = config.grid[0] * config.grid[1]
-    total = sum(weight_counts(net)) * cells
-    # Attention of each cell to all before it: keys once, values once.
-    total += config.attention_layers * 2 * config.hidden * cells * (cells + 1) // 2
-    if config.condition_grid:
-        stack = sum(p.numel() for p in net.condition_stack.parameters() if p.dim() > 1)
-        total += stack * config.condition_grid[0] * config.condition_grid[1]
-    return float(total) * batch
-
-
-def ceilings(device: str) -> tuple[float, float]:
-    """Multiply-adds a second of a large product, and bytes a second that a large sum reads."""
-    side = 4096 if device == "cuda" else 1024
-    a, b = torch.randn(2, side, side, device=device)
-    rate = side**3 / fastest_seconds(lambda: a @ b, 10)
-    large = torch.randn(2**28 if device == "cuda" else 2**26, device=device)
-    bandwidth = large.numel() * 4 / fastest_seconds(lambda: large.sum(), 10)
-    return rate, bandwidth
-
-
-def floor_seconds(case: Case, rate: float, bandwidth: float, cache_bytes: float = 32e6) -> float:
-    """Seconds of the products alone, see the top of this file.
-
-    Args:
-        rate: Multiply-adds a second.
-        bandwidth: Bytes that are read a second.
-        cache_bytes: Weights that fit the processor's cache need not be read from memory again.
-    """
-    operations = multiplications(case.net, case.batch) / rate
-    rows, columns = case.net.config.grid
-    once_a_row, once_a_cell = (size * 4 for size in weight_counts(case.net))
-    reads = (1 if once_a_cell < cache_bytes else columns) * once_a_cell + once_a_row
-    if once_a_row + once_a_cell < cache_bytes:
-        reads /= rows
-    return max(operations, reads * rows / bandwidth)
 
 
 @dataclass(frozen=True)
@@ -305,7 +231,7 @@ def measure(
     half[:, config.grid[0] // 2 :] = config.num_codes
     completed = fastest_seconds(lambda: cached(case, half), repeats)
     cache = Cache(case.net.weights(), batch, case.net.context(case.condition, config.grid[0]))
-    least = floor_seconds(case, *limits)
+    least = floor_seconds(case.net, batch, *limits)
     graphs = measure_graphs(case, expected, methods, same) if methods.graph else {}
     return {
         "network, grid": name,
@@ -323,6 +249,46 @@ def measure(
         **graphs,
         "cache MB": f"{cache.held_bytes() / 1e6:.1f}",
     }
+
+
+@torch.inference_mode()
+def measure_backends(
+    name: str, config: PixelCNNConfig, batch: int, limits: tuple[float, float], repeats: int
+) -> list[dict[str, str]]:
+    """A row for each of the CPU's backends, timed by turns."""
+    case = Case.make(config, batch, "cpu")
+    names = ["eager", *native.instruction_sets()]
+    expected, seconds = sample_by(case, "eager"), dict.fromkeys(names, float("inf"))
+    same = {name: bool((sample_by(case, name) == expected).all()) for name in names}
+    for _ in range(repeats):
+        for backend in names:
+            once = fastest_seconds(lambda backend=backend: sample_by(case, backend), 1)
+            seconds[backend] = min(seconds[backend], once)
+    least = floor_seconds(case.net, batch, *limits)
+    return [
+        {
+            "network, grid": name,
+            "batch": str(batch),
+            "backend": backend,
+            "same codes": "yes" if same[backend] else "NO",
+            "s": f"{seconds[backend]:.4f}",
+            "times eager": f"{seconds['eager'] / seconds[backend]:.2f}",
+            "times floor": f"{seconds[backend] / least:.2f}",
+        }
+        for backend in names
+    ]
+
+
+def sample_by(case: Case, backend: str) -> Tensor:
+    """Codes (B, h, w) by ``eager``, or by compiled code for an instruction set."""
+    codes, weights = case.empty, case.net.weights()
+    context = case.net.context(case.condition, codes.shape[1])
+    generator = torch.Generator().manual_seed(1)
+    if backend == "eager":
+        eager.sample_empty_(weights, codes, context, 1.0, generator)
+    else:
+        native.sample_empty_(weights, codes, context, 1.0, generator, backend)
+    return codes
 
 
 def measure_graphs(
@@ -370,6 +336,7 @@ def command(
     compile: bool = False,
     nets: list[str] = [],  # noqa: B006
     fixed_point: bool = True,
+    all_methods: bool = True,
     check: int = 24,
     repeats: int = 3,
 ) -> None:
@@ -385,6 +352,7 @@ def command(
         compile: Time those steps as written anew by Inductor, too.
         nets: Names of networks among those; all of them if not given.
         fixed_point: Time the fixed-point iteration; it is slow where it takes many passes.
+        all_methods: Time all methods; if not, only the backends of ``PixelCNN.sample``.
         check: Number of codes that the naive method samples, to compare; the time shown for it is
             computed from one forward pass.
         repeats: Number of calls of which the fastest counts.
@@ -403,14 +371,15 @@ def command(
         f"float32, {where}: {limits[0] / 1e9:.1f} G multiply-adds/s, {limits[1] / 1e9:.1f} GB/s. "
         "naive: one forward pass times the number of codes.\n"
     )
-    rows = []
-    for size in batches:
-        for name in nets or chosen:
-            rows.append(measure(name, chosen[name], size, device, limits, methods))
-            print(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
-    print("\n" + markdown_table(rows, list(rows[0])))
-    rows = [measure_bundle(name, size, device) for name in bundles for size in batches]
-    if rows:
+    cases = [(name, chosen[name], size) for size in batches for name in nets or chosen]
+    tables: list[list[dict[str, str]]] = [[], [], []]
+    for case in cases if all_methods else ():
+        tables[0].append(measure(*case, device, limits, methods))
+        print(", ".join(f"{key} {value}" for key, value in tables[0][-1].items()))
+    for case in cases if device == "cpu" else ():
+        tables[1] += measure_backends(*case, limits, repeats)
+    tables[2] = [measure_bundle(name, size, device) for name in bundles for size in batches]
+    for rows in filter(None, tables):
         print("\n" + markdown_table(rows, list(rows[0])))
 
 

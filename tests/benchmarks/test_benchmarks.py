@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from agents import reinforce
-from benchmarks import demo, learning, recipes, sampling
+from benchmarks import demo, floor, learning, recipes, sampling
 from ral_env.cli import main
+from ral_env.nets import native
 
 
 @pytest.mark.parametrize("name", recipes.VARIANTS)
@@ -100,7 +101,23 @@ def test_the_floor_counts_every_multiplication_by_hand():
     """One layer, 2 channels, 2x2 cells of 512 codes: filters 3x5 and 1x3, two of 1x1, the head."""
     net = sampling.Case.make(sampling._net(2, 2, 1, output_layers=0), 1, "cpu").net
     a_cell = 2 * 4 * 15 + 2 * 4 * 3 + 4 * 4 + 2 * 2 + 2 * 512
-    assert sampling.multiplications(net, batch=3) == 3 * 4 * a_cell
+    assert floor.multiplications(net, batch=3) == 3 * 4 * a_cell
+
+
+def test_every_backend_has_a_row_and_writes_the_same_codes():
+    config = sampling._net(4, 8, 2)
+    rows = sampling.measure_backends("tiny", config, 3, (1e9, 1e9), repeats=2)
+    assert [row["backend"] for row in rows] == ["eager", *native.instruction_sets()]
+    assert all(row["same codes"] == "yes" for row in rows)
+    assert rows[0]["times eager"] == "1.00"
+
+
+@pytest.mark.skipif(not native.instruction_sets(), reason="nothing compiled that runs here")
+def test_the_peak_counts_its_multiply_adds_and_is_no_less_than_a_product():
+    name = native.instruction_sets()[0]
+    once, twice = (native.peak_multiply_adds(name, steps) for steps in (10, 20))
+    assert twice == 2 * once and once % (10 * 8) == 0
+    assert floor.ceilings("cpu")[0] > 0.5 * floor.peak(name) > 1e8
 
 
 def test_networks_that_are_not_there_are_refused(capsys):

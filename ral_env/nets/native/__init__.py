@@ -47,7 +47,8 @@ def load(instruction_set: str) -> ctypes.CDLL | None:
     found.ral_walk.argtypes = [pointer, pointer, word, pointer, pointer]
     found.ral_row.argtypes = [pointer, word, word, pointer, word, pointer, word, pointer]
     found.ral_row.argtypes += [ctypes.c_float]
-    found.ral_net.restype = found.ral_walk.restype = word
+    found.ral_peak.argtypes = [word, pointer]
+    found.ral_net.restype = found.ral_walk.restype = found.ral_peak.restype = word
     found.ral_noise.argtypes = [word, pointer, pointer]
     found.ral_row.restype = found.ral_noise.restype = None
     return found
@@ -62,6 +63,13 @@ def instruction_sets() -> tuple[str, ...]:
     names, capability = list(INSTRUCTION_SETS), torch.backends.cpu.get_cpu_capability()
     usable = names[names.index(capability) :] if capability in names else []
     return tuple(name for name in usable if load(name))
+
+
+def peak_multiply_adds(instruction_set: str, steps: int = 2**17) -> int:
+    """Multiply some millions of numbers that stay in registers: how many. To be timed."""
+    library, kept = load(instruction_set), torch.ones(16)
+    assert library is not None
+    return library.ral_peak(steps, kept.data_ptr())
 
 
 def can_sample(weights: PixelCNNWeights) -> bool:
