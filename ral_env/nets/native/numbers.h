@@ -1,7 +1,7 @@
 /* Functions of a number, each within some 1e-7 of it, and of a row of numbers.
 
-   They have no branches, so that compilers make vectors of loops over them. Sums go by as many lanes
-   whatever the length of a vector is. */
+   They have no branches, so that compilers make vectors of loops over them. Sums go by as many
+   lanes whatever the length of a vector is. */
 
 #include <stdint.h>
 #include <string.h>

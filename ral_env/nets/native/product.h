@@ -8,9 +8,10 @@
 #ifdef __AVX512F__
 enum { LANES = 16, TILE_ROWS = 8, TILE_PANELS = 3 };
 #else
-enum { LANES = 8, TILE_ROWS = 4, TILE_PANELS = 2 };
+enum { LANES = 8, TILE_ROWS = 6, TILE_PANELS = 2 };
 #endif
 enum { NARROW_PANELS = 4 }; /* of tiles of one or two rows */
+enum { AHEAD = 16 };        /* inputs whose weights are fetched before they are needed */
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef float loose_vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -70,8 +71,10 @@ static inline __attribute__((always_inline)) void tile(
     for (int64_t k = 0; k < weights->in; k++, b += weights->row) {
         vec weight[NARROW_PANELS];
 #pragma GCC unroll 8
-        for (int p = 0; p < panels; p++)
+        for (int p = 0; p < panels; p++) {
             weight[p] = *(const loose_vec *)(b + p * weights->panel);
+            __builtin_prefetch(b + p * weights->panel + AHEAD * LANES);
+        }
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
@@ -112,6 +115,9 @@ static void multiply(
 #ifdef __AVX512F__
                 TILE(8, 1) TILE(8, 2) TILE(8, 3)
                 TILE(4, 3)
+#endif
+#ifndef __AVX512F__
+                TILE(6, 1) TILE(6, 2)
 #endif
                 TILE(4, 1) TILE(4, 2)
                 TILE(2, 1) TILE(2, 2) TILE(2, 3) TILE(2, 4)
