@@ -26,7 +26,7 @@ def sampler(
 
     Args:
         backend: ``native`` for compiled code, ``eager`` for torch's operations, ``auto`` for
-            compiled code wherever it can be had.
+            compiled code where it can be had and is the faster one.
         weights: Of the net to sample.
 
     Raises:
@@ -34,14 +34,16 @@ def sampler(
     """
     if backend not in ("auto", "native", "eager"):
         raise ValueError(f"backend={backend!r}, expected 'auto', 'native' or 'eager'")
-    if backend != "eager" and native.can_sample(weights):
-        return native.sample_empty_
-    if backend == "native":
+    if backend == "auto":
+        backend = "native" if native.is_faster(weights) else "eager"
+    if backend == "eager":
+        return eager.sample_empty_
+    if not native.can_sample(weights):
         raise ValueError(
             "backend='native' samples float32 nets on a CPU with AVX2 where a C compiler was found "
             "when ral-env was installed, which is not so here: expected backend='auto' or 'eager'"
         )
-    return eager.sample_empty_
+    return native.sample_empty_
 
 
 def choose(nets: nn.Module, backend: Backend) -> None:

@@ -21,6 +21,9 @@ from ral_env.nets.native.build import INSTRUCTION_SETS, library
 from ral_env.nets.noise import NoiseSource, random_bits
 from ral_env.nets.weights import PixelCNNWeights
 
+# Hidden channels of the widest nets that were measured to be sampled at least as fast as by torch,
+# which has the better products of many rows, in batches of up to 256.
+WIDEST = {"AVX512": 256, "AVX2": 128}
 # Below so many multiply-adds of a row for each thread, starting it would cost more.
 THREAD_WORK = 2**25
 
@@ -76,6 +79,12 @@ def can_sample(weights: PixelCNNWeights) -> bool:
     """Whether :func:`sample_empty_` takes these weights here: float32 on a CPU that it fits."""
     here = {(tensor.device.type, tensor.dtype) for tensor in weights.tensors()}
     return here == {("cpu", torch.float32)} and bool(instruction_sets())
+
+
+def is_faster(weights: PixelCNNWeights) -> bool:
+    """Whether that is no slower than torch's operations. It depends on the net alone."""
+    hidden = weights.embedding.shape[1]
+    return can_sample(weights) and hidden <= WIDEST[instruction_sets()[0]]
 
 
 @torch.inference_mode()

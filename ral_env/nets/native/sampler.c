@@ -154,7 +154,8 @@ static void attention(
     const Sizes *s = &walk->net->sizes;
     const Block *block = &walk->net->blocks[layer];
     const int64_t C = s->hidden, width = C / s->heads, all = key_cells(s);
-    const Rows normed = packed_rows(walk->gated, per, C), split = packed_rows(walk->split, per, 3 * C);
+    const Rows normed = packed_rows(walk->gated, per, C);
+    const Rows split = packed_rows(walk->split, per, 3 * C);
     for (int64_t i = 0; i < count * per; i++)
         normalise(row_of(h, i, per), block->norm, block->norm_bias, s->norm_eps, C,
                   row_of(normed, i, per));

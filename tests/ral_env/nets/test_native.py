@@ -211,6 +211,18 @@ def test_it_samples_by_itself_where_it_can():
     assert backends.chosen(net) == "eager"
 
 
+@needs_native
+def test_very_wide_nets_are_left_to_torch_unless_asked_otherwise():
+    """Whose products of many rows are better; none slower than torch is taken by itself."""
+    width = native.WIDEST[SETS[0]]
+    sizes: Any = {"residual": 4, "layers": 1, "output_layers": 0}
+    for hidden, expected in ((width, "native"), (width + 1, "eager")):
+        net = PixelCNN(PixelCNNConfig((2, 2), 5, hidden=hidden, **sizes))
+        assert backends.chosen(net) == expected
+    backends.choose(net, "native")
+    assert backends.chosen(net) == "native"
+
+
 def test_a_backend_that_cannot_be_had_is_refused():
     net, prefix = build().double(), torch.full((1, 6, 4), CODES)
     backends.choose(net, "native")
