@@ -23,7 +23,7 @@ INSTRUCTION_SETS = {
     "AVX512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512",
     "AVX2": "-mavx2 -mfma",
 }
-FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -shared -fPIC"
+FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast"
 
 
 def library(instruction_set: str) -> Path:
@@ -52,7 +52,11 @@ def build() -> list[Path]:
     for instruction_set, flags in INSTRUCTION_SETS.items() if can_compile() else ():
         path = library(instruction_set)
         fresh = path.with_suffix(".fresh")
-        command = [_compiler(), *f"{FLAGS} {flags}".split(), str(FOLDER / "sampler.c")]
+        command = [
+            _compiler(),
+            *f"{FLAGS} {flags} -shared -fPIC".split(),
+            str(FOLDER / "sampler.c"),
+        ]
         if subprocess.run([*command, "-o", str(fresh)]).returncode == 0:  # it says why not
             built.append(fresh.replace(path))
     return built

@@ -1,7 +1,12 @@
 """Compiled code writes the codes that torch's operations write, and is what samples on the CPU."""
 
 import copy
+import os
+import shutil
+import subprocess
+import sys
 from itertools import combinations
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -242,3 +247,46 @@ def test_nets_without_numbers_end_in_a_code_nonetheless():
     net.head.weight.data.fill_(torch.nan)
     found = net.sample(torch.full((2, 6, 4), CODES))
     assert found.min() >= 0 and found.max() < CODES
+
+
+@needs_native
+@pytest.mark.parametrize("instruction_set", SETS)
+def test_sanitizers_find_nothing(instruction_set, tmp_path):
+    """No address outside what was given, no undefined behaviour, no leak; any compiler's."""
+    driver = Path(__file__).with_name("sampler_driver.c")
+    flags = f"{native_build.FLAGS} {native_build.INSTRUCTION_SETS[instruction_set]}"
+    watched = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+    command = ["cc", *f"{flags} {watched} -I{native_build.FOLDER}".split(), str(driver)]
+    compiled = subprocess.run([*command, "-o", str(tmp_path / "driver")], capture_output=True)
+    if compiled.returncode:
+        pytest.skip("this compiler has no sanitizers")
+    ran = subprocess.run([tmp_path / "driver"], capture_output=True, text=True)
+    assert ran.returncode == 0 and int(ran.stdout) > 0, ran.stderr
+
+
+def test_an_old_processor_takes_torch():
+    """Told so by torch's own variable, in a process of its own."""
+    script = """
+import torch
+from ral_env.nets import PixelCNN, PixelCNNConfig, backends, native
+net = PixelCNN(PixelCNNConfig((2, 2), 5, hidden=4, residual=4, layers=1))
+assert net.sample(torch.full((1, 2, 2), 5)).max() < 5
+print(native.instruction_sets(), backends.chosen(net))
+"""
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert ran.stdout == "() eager\n", ran.stderr
+
+
+def test_nothing_is_compiled_without_a_compiler(tmp_path):
+    """And what an earlier source was compiled to goes away."""
+    folder = shutil.copytree(native_build.FOLDER, tmp_path / "native")
+    (folder / "sampler-avx2-0123456789ab.so").touch()
+    environment = os.environ | {"PATH": "", "CC": ""}
+    ran = subprocess.run(
+        [sys.executable, folder / "build.py"], env=environment, capture_output=True, text=True
+    )
+    assert ran.stdout == "nothing was compiled: sampling takes torch\n", ran.stderr
+    assert not list(folder.glob("*.so"))
