@@ -111,6 +111,7 @@ def test_both_write_the_same_codes_of_shipped_bundles(name):
 
 @needs_native
 @pytest.mark.expensive
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", BUNDLES)
 def test_both_write_the_same_ten_million_codes_of_shipped_bundles(name):
     agreed = 0
