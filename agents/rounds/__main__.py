@@ -18,6 +18,7 @@ from agents.rounds.loop import train
 from agents.training.command import add_config, make_config
 from agents.training.run_folder import stored_config
 from ral_env import migrations
+from ral_env.ranges import COUNT, check_values
 
 # Every field of Config is in one group of the help.
 GROUPS = {
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     add_config(parser, Config, GROUPS)
     parser.set_defaults(default_settings(argv))
     arguments = parser.parse_args(argv)
+    check_values(vars(arguments), threads=COUNT)
     torch.set_num_threads(arguments.threads)
     config = make_config(parser, arguments, Config)
     out = arguments.out or _folder(config.env, config.seed)

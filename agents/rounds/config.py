@@ -7,7 +7,7 @@ from typing import Literal
 
 from agents.training.discriminator import DiscriminatorTraining
 from ral_env.nets import PatchGANConfig
-from ral_env.ranges import check_ranges
+from ral_env.ranges import SEED, check_ranges
 
 
 def _training() -> DiscriminatorTraining:
@@ -110,6 +110,7 @@ class Config:
             discriminator_updates="[0, inf)",
             discriminator_batch="[1, inf)",
             discriminator_ema="[0, 1)",
+            seed=SEED,
         )
         if self.discriminator_canvases >= self.canvases:
             raise ValueError(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents import reinforce
-from agents.evaluation.__main__ import evaluate
+from agents.evaluation.evaluator import Evaluator, TemperedPrior
 from agents.rounds import Config, train
 from agents.rounds.__main__ import main
 from agents.training.discriminator import DiscriminatorTraining
@@ -123,7 +123,9 @@ def test_a_run_leaves_the_bundle_and_the_figures_that_reinforce_leaves(short, tm
         for name in ("rounds", "reinforce")
     )
     assert set(ours) == set(theirs) | {"auc", "ess"}
-    evaluate([short.bundle, str(tmp_path / "rounds" / "bundle")], count=8)
+    evaluator = Evaluator(bundles.load(short.bundle))
+    figures = evaluator.evaluate_prior(TemperedPrior(saved.priors), count=8).figures
+    assert float(ours["forward_nll"]) == figures["forward_nll"]
 
 
 def test_a_command_goes_on_with_the_settings_of_its_run(tiny_codes, tmp_path, capsys):
