@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-ALGORITHMS = ("reinforce", "ppo", "a2c", "trpo", "maskable-ppo", "dqn")
+ALGORITHMS = ("reinforce", "rounds", "ppo", "a2c", "trpo", "maskable-ppo", "dqn")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,6 +17,10 @@ def main(argv: list[str] | None = None) -> int:
         from agents.reinforce import __main__ as reinforce
 
         return reinforce.main(rest)
+    if chosen.algo == "rounds":
+        from agents.rounds import __main__ as rounds
+
+        return rounds.main(rest)
     from agents.sb3 import cli
 
     return cli.main(chosen.algo, rest)

@@ -127,8 +127,11 @@ def figures(net: FeatureNet, pictures: Pictures) -> dict[str, float]:
     Returns:
         ``retrieval``: share of reconstructions whose features are nearer to those of their own
         image than to those of any other; ``effective_rank``: exp of the entropy of the shares of
-        variance along the features' principal axes, 1 if they have collapsed to a line.
+        variance along the features' principal axes, 1 if they have collapsed to a line. Nothing
+        where there is only one image.
     """
+    if len(pictures.images) < 2:
+        return {}
     real, again = (
         torch.cat([net.features(to_float(part)) for part in some[:1000].split(500)])
         for some in (pictures.images, pictures.reconstructions)

@@ -60,6 +60,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "entropy_weight": "ent_coef",
         "mle_weight": "mle_coef",
     },
+    "rounds": {},
     "sb3": {
         "kl": "kl_coef",
     },

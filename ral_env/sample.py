@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -24,6 +24,7 @@ from ral_env.envs.options import torch_device
 from ral_env.files import check_writable, write_bytes
 from ral_env.nets import PixelCNN, backends, joint
 from ral_env.nets.graph import GraphSampler
+from ral_env.nets.resample import resample, score
 from ral_env.picture import contact_sheet, to_bytes
 from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tasks import expect_ours
@@ -68,6 +69,40 @@ def draw(
     return [torch.cat(level)[:count] for level in zip(*parts, strict=True)]
 
 
+def select_by_score(
+    bundle: Bundle, grids: Sequence[Tensor], candidates: int, generator: torch.Generator | None
+) -> list[Tensor]:
+    """Of every ``candidates`` canvases keep one: sampling importance resampling.
+
+    The weights are exp(score) by the bundle's discriminator, which was trained against its prior;
+    see :mod:`ral_env.nets.resample`. An image costs ``candidates`` times as much as a sample.
+
+    Args:
+        bundle: its discriminator and codec score, on the device of the codes.
+        grids: int64 codes (N * candidates, h, w), a grid a level.
+        candidates: number of canvases that one is kept of.
+        generator: source of the choice, on that device.
+
+    Returns:
+        int64 (N, h, w) a level.
+
+    Raises:
+        ValueError: if the discriminator's score is no log density ratio.
+    """
+    # Bundles of pretraining name the loss in the first field, those of a fine-tuning in the second.
+    trainings = (bundle.recipe.get(name) for name in ("discriminator_training", "discriminator"))
+    losses = (known.get("loss") for known in trainings if isinstance(known, Mapping))
+    loss = next(filter(None, losses), "logistic")
+    if loss != "logistic":
+        raise ValueError(
+            f"the discriminator of {bundle!r} was trained with the loss {loss!r}: images are "
+            "selected by exp(score), which needs one of the loss 'logistic'"
+        )
+    kind = bundle.discriminator_input
+    scores = score(bundle.discriminator, bundle.vqvae, grids, kind)
+    return resample(grids, scores, candidates, generator)
+
+
 def _samplers(priors: Sequence[Any], batch: int, backend: str, precision: Any) -> list[Any]:
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}, expected one of {BACKENDS}")
@@ -90,6 +125,7 @@ def command(
     count: int = 64,
     batch: int = 64,
     temperature: float = 1.0,
+    select: int = 1,
     seed: int = 0,
     device: str = "cpu",
     backend: Literal["auto", "native", "eager", "graph", "compiled"] = "auto",
@@ -107,6 +143,8 @@ def command(
         count: Number of images.
         batch: Number of images that are sampled together; it changes which noise an image gets.
         temperature: Temperature of sampling; 0 takes the likeliest code, always the same image.
+        select: Number of canvases that are drawn for each image, of which the bundle's
+            discriminator selects one; it takes that many times as long.
         seed: Seed of the samples.
         device: Device that the networks run on, cpu or cuda.
         backend: How sampling steps run. auto is exact and runs anywhere: by code that was compiled
@@ -117,7 +155,9 @@ def command(
         out: Name of the PNG file.
     """
     settings = dict(locals())
-    check_values(settings, count=COUNT, batch=COUNT, temperature="[0, inf)", seed=SEED)
+    check_values(
+        settings, count=COUNT, batch=COUNT, select=COUNT, temperature="[0, inf)", seed=SEED
+    )
     torch_device(device)
     path = Path(out)
     if path.is_dir() or path.suffix.lower() != ".png":
@@ -127,11 +167,14 @@ def command(
     made: Bundle = gym.make(env, bundle=bundle).unwrapped.bundle  # type: ignore[attr-defined]
     if not made.priors:
         raise ValueError(f"the bundle of {env} has no priors to sample from: choose another")
-    for net in (made.vqvae, *made.priors):
+    for net in (made.vqvae, made.discriminator, *made.priors):
         net.to(device)
     generator = torch.Generator(device).manual_seed(seed)
     start = time.perf_counter()
-    grids = draw(made, count, min(batch, count), temperature, generator, backend, precision)
+    drawn = count * select
+    grids = draw(made, drawn, min(batch, drawn), temperature, generator, backend, precision)
+    if select > 1:
+        grids = select_by_score(made, grids, select, generator)
     written = [grid.cpu().numpy().astype(np.int16) for grid in grids]  # waits for the device
     seconds = time.perf_counter() - start
     with torch.no_grad():
@@ -144,14 +187,16 @@ def command(
     Image.fromarray(contact_sheet(images)).save(png, "PNG")
     write_bytes(path.with_suffix(".npz"), npz.getvalue())
     write_bytes(path, png.getvalue())
-    figures = {"dataset": made.dataset, "seconds": round(seconds, 3)}
+    figures = {"dataset": made.dataset, "seconds": round(seconds, 3), "canvases_drawn": drawn}
     versions = {"ral-env": ral_env.__version__, "torch": torch.__version__}
     text = json.dumps(settings | figures | versions, indent=2)
     write_bytes(path.with_suffix(".json"), text.encode())
     print(
         f"{count} images of {made.layout.length} codes in {seconds:.2f} s, "
-        f"{seconds / -(-count // batch) / made.layout.length * 1e3:.2f} ms a code of a batch"
+        f"{seconds / -(-drawn // batch) / made.layout.length * 1e3:.2f} ms a code of a batch"
     )
+    if select > 1:
+        print(f"each is one of {select}: {drawn} canvases were drawn, {select} times the cost")
     print(f"wrote {path}, {path.stem}.npz, {path.stem}.json, on {made.dataset}")
 
 

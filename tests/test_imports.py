@@ -1,7 +1,7 @@
 """Imports run one way, and no two files import each other.
 
-    nets <- bundle <- envs <- agents.training <- agents.evaluation <- agents.reinforce, agents.sb3
-                                          <- benchmarks; agents.training <- pretrain
+    nets <- bundle <- envs <- agents.training <- agents.evaluation
+        <- agents.reinforce, agents.rounds, agents.sb3 <- benchmarks; agents.training <- pretrain
 
 Nobody imports pretrain. A package's face (``__init__.py``) may show what its files hold.
 """
@@ -26,7 +26,7 @@ ENVS = BUNDLE | {"ral_env.envs"}
 CALLS = {f"ral_env.{name}" for name in ("sample", "complete", "film", "cli", "testing")}
 TRAINING = ENVS | {"agents.training"}
 EVALUATION = TRAINING | {"agents.evaluation"}
-AGENTS = EVALUATION | {"agents.reinforce", "agents.sb3", "agents"}
+AGENTS = EVALUATION | {"agents.reinforce", "agents.rounds", "agents.sb3", "agents"}
 # layer -> what it may import of this project; the longest name that fits a module is its layer
 ARROWS: dict[str, set[str]] = {
     "ral_env": {"ral_env.tasks", "ral_env.migrations", "ral_env.forks"},  # its face
@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "agents.training": TRAINING,
     "agents.evaluation": EVALUATION,
     "agents.reinforce": EVALUATION | {"agents.reinforce"},
+    "agents.rounds": EVALUATION | {"agents.rounds"},
     "agents.sb3": EVALUATION | {"agents.sb3"},
     "agents": AGENTS,
     "benchmarks": AGENTS | {"benchmarks"},

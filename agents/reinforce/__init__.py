@@ -3,6 +3,6 @@
 from agents.reinforce.config import Config
 from agents.reinforce.loop import train
 from agents.reinforce.presets import PRESETS, default_preset, fit_preset
-from agents.reinforce.run import Result
+from agents.training.result import Result
 
 __all__ = ["PRESETS", "Config", "Result", "default_preset", "fit_preset", "train"]

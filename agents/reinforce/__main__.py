@@ -18,21 +18,17 @@ import dataclasses
 import os
 import sys
 import warnings
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import gymnasium as gym
 import torch
 
 from agents.reinforce.config import Config
 from agents.reinforce.loop import train
 from agents.reinforce.presets import PRESETS, default_preset, fit_preset
-from agents.training.command import add_config, make_config
+from agents.training.command import add_config, load_bundle, make_config
 from agents.training.run_folder import stored_config
 from ral_env import StandInWarning, migrations
-from ral_env.bundle import Bundle
-from ral_env.envs.single import LatentCanvasEnv
 from ral_env.ranges import COUNT, check_values
-from ral_env.tasks import expect_ours
 
 # Every field of Config is in one group of the help.
 GROUPS = {
@@ -79,7 +75,9 @@ def default_settings(argv: list[str]) -> tuple[dict[str, Any], str]:
     if stored is not None:
         fields = {field.name for field in dataclasses.fields(Config)}
         return {k: v for k, v in stored.items() if k in fields}, f"settings of {out}/config.json"
-    bundle = _load_bundle(asked.env, asked.bundle)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StandInWarning)  # training will give it
+        bundle = load_bundle(asked.env, asked.bundle)
     name, reason = (asked.preset, "as asked") if asked.preset else default_preset(bundle)
     if name not in PRESETS:
         return {}, ""  # the parser of all options refuses it
@@ -96,17 +94,6 @@ def default_settings(argv: list[str]) -> tuple[dict[str, Any], str]:
 def _folder(env: str, seed: int | str) -> str:
     """Where a run goes unless told otherwise."""
     return f"runs/{env}-reinforce-{seed}"
-
-
-def _load_bundle(env: str, bundle: str | None) -> Bundle:
-    """The bundle that an environment runs on; that it is a stand-in, training will say."""
-    expect_ours(env)
-    arguments: dict[str, Any] = {} if bundle in (None, "null") else {"bundle": bundle}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", StandInWarning)
-        made = gym.make(env, **arguments)
-    made.close()
-    return cast(LatentCanvasEnv, made.unwrapped).bundle
 
 
 def main(argv: list[str] | None = None) -> int:

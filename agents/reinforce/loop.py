@@ -20,13 +20,14 @@ from torch import Tensor
 
 from agents.reinforce.config import Config
 from agents.reinforce.losses import advantages, policy_losses, returns
-from agents.reinforce.run import Result, Run
+from agents.reinforce.run import Run
 from agents.reinforce.state import Grids, Rollout, TrainState
 from agents.training import finite
 from agents.training.discriminator import auc
 from agents.training.files import Row
 from agents.training.optimise import average_into
 from agents.training.progress import ProgressBar
+from agents.training.result import Result
 from agents.training.timings import Timings
 from ral_env import bundle as bundles
 from ral_env import starts

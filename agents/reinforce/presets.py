@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from agents.reinforce.config import Config
-from agents.training.discriminator import DiscriminatorTraining
+from agents.training.discriminator import DiscriminatorTraining, discriminator_sizes
 from ral_env.bundle import Bundle
-from ral_env.nets import PatchGANConfig, represent
 
 # Number of parameters from which on a prior counts as one of the paper's sizes. The paper's
 # smallest has 3.6 million, the recipes for a CPU stay at 2 million. The paper's learning rate of
@@ -86,29 +83,12 @@ def fit_preset(name: str, bundle: Bundle, discriminator_input: str | None = None
     kind: Any = discriminator_input or preset.discriminator_input
     config = replace(preset, discriminator_input=kind)
     if preset.discriminator_net is not None:
-        net = _new_discriminator(bundle, kind, preset.discriminator_net.hidden)
+        net = discriminator_sizes(bundle, kind, preset.discriminator_net.hidden)
         return replace(config, discriminator_net=net)
     if bundle.discriminator_input == kind:
         return config
     return replace(
         config,
-        discriminator_net=_new_discriminator(bundle, kind, hidden=16),
+        discriminator_net=discriminator_sizes(bundle, kind),
         discriminator_warmup=NEW_DISCRIMINATOR_WARMUP,
-    )
-
-
-def _new_discriminator(bundle: Bundle, kind: str, hidden: int) -> PatchGANConfig:
-    """Sizes of a new discriminator of images, or of the vectors of all levels' codes.
-
-    Args:
-        hidden: Number of channels of the first convolution over an image.
-    """
-    if kind == "image":
-        strides = (bundle.image_size // 4).bit_length() - 1  # they leave 4x4 patches
-        return PatchGANConfig(hidden=hidden, layers=max(0, strides))
-    codes = [torch.zeros(1, h, w, dtype=torch.int64) for h, w in bundle.layout.levels]
-    with torch.no_grad():
-        channels = represent(bundle.vqvae, codes, kind).shape[1]
-    return PatchGANConfig(
-        channels, hidden=32, layers=2, plain_layers=1, dropout=0.1, global_head=True
     )

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from agents.evaluation.evaluator import results
 from agents.reinforce.state import Rollout, TrainState
 from agents.training.checkpoint import Checkpoint
 from agents.training.files import Row, read_rows
 from agents.training.progress import ProgressBar, progress_bar
+from agents.training.result import Result
 from agents.training.run_folder import RunFolder
 from agents.training.signals import StopSignals
 from agents.training.timings import Timings
@@ -28,25 +24,6 @@ from ral_env.picture import contact_sheet
 
 FREE = ("device", "checkpoint_every")  # what a run that goes on may change
 PICTURES_EVERY = 50  # iterations
-
-
-@dataclass
-class Result:
-    """What a run leaves.
-
-    Args:
-        policies: one a level, top first; their averages, with ``ema``.
-        discriminator: as it is at the end.
-        history: the rows of progress.csv.
-        seconds: that it took, those before it was cut included.
-        interrupted: the signal that stopped it before its end, or None.
-    """
-
-    policies: list[Any]
-    discriminator: nn.Module
-    history: list[Row]
-    seconds: float
-    interrupted: signal.Signals | None = None
 
 
 class Run:

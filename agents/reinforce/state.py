@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from agents.reinforce.config import Config
-from agents.training.discriminator import Adversary, RealCanvases
+from agents.training.discriminator import Adversary, Canvases
 from agents.training.finite import check_losses
+from agents.training.levels import LEARNING, check_levels
 from agents.training.processes import Processes
 from ral_env import bundle as bundles
 from ral_env.envs.vector import LatentCanvasVectorEnv
@@ -23,7 +24,6 @@ from ral_env.reward import NORMALISERS
 from ral_env.tasks import expect_ours
 
 Grids = list[Tensor]  # codes, int64 (B, rows, w), a grid a level, top first
-LEARNING = {"both": slice(None), "top": slice(0, 1), "bottom": slice(1, None)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class TrainState:
 
         self.envs = self._make_envs(bundle)
         self.bundle, self.layout = self.envs.bundle, self.envs.layout
-        _check_levels(config, self.bundle)
+        check_levels(config.levels, self.bundle)
         vqvae = copy.deepcopy(self.bundle.vqvae).to(device)
 
         policies = nn.ModuleList(copy.deepcopy(prior) for prior in self.bundle.priors)
@@ -120,7 +120,7 @@ class TrainState:
         self.processes.broadcast(self.adversary.net)
         self.adversary.score_in(self.envs)  # episodes have as many rows as it needs from the first
         self.real, self.held_out = (
-            RealCanvases(
+            Canvases(
                 [grid.to(device) for grid in self.layout.as_grids(self.bundle.split(split))],
                 self.adversary,
                 self.generator,
@@ -262,11 +262,3 @@ def _share(config: Config, processes: Processes) -> int:
             f"of {config.group}: choose a multiple of {multiple}"
         )
     return config.canvases // processes.count
-
-
-def _check_levels(config: Config, bundle: bundles.Bundle) -> None:
-    levels = len(bundle.priors)
-    if not levels:
-        raise ValueError("the bundle has no priors, expected one a level: they are what learns")
-    if config.levels == "bottom" and levels == 1:
-        raise ValueError("levels='bottom', but the bundle has one level: expected 'both'")

@@ -1,6 +1,7 @@
 """The adversary: a discriminator, what it is shown, how it learns and how its scores are scaled.
 
-REINFORCE, the callback for Stable-Baselines3 and pretraining use this one. Real is high, always.
+REINFORCE, learning in rounds, the callback for Stable-Baselines3 and pretraining use this one. Real
+is high, always.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 
 from agents.training import finite
 from agents.training.processes import Processes
-from ral_env.nets import Codec, represent
+from ral_env.bundle import Bundle
+from ral_env.nets import Codec, PatchGANConfig, represent
 from ral_env.ranges import check_ranges
 from ral_env.reward import NORMALISERS, Normaliser
 
-REAL_INPUT_BYTES = 2**28  # of real canvases, decoded, that are kept in memory at most
+INPUT_BYTES = 2**28  # of decoded canvases that a set of them keeps in memory at most
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,12 @@ class Adversary:
         self.input = input
         self.normaliser = normaliser or NORMALISERS["batch"]()
         self.processes = processes or Processes(next(net.parameters()).device)
+        self.renew_optimizer()
+
+    def renew_optimizer(self) -> None:
+        """Begin anew with an Adam that has seen no gradient yet."""
         self.optimizer = torch.optim.Adam(
-            net.parameters(), lr=training.learning_rate, betas=training.betas
+            self.net.parameters(), lr=self.training.learning_rate, betas=self.training.betas
         )
 
     @property
@@ -239,8 +245,10 @@ class Adversary:
         envs.set_discriminator(self.net, self.normaliser.scale, self.input)
 
 
-class RealCanvases:
-    """Real codes of one split, and what an adversary is shown of them.
+class Canvases:
+    """Canvases to draw batches from, and what an adversary is shown of them.
+
+    They are the real ones of a split, or those that a policy has written.
 
     Args:
         grids: int64 codes (N, h, w), a grid a level, on the device of the adversary's codec.
@@ -255,7 +263,7 @@ class RealCanvases:
         grids: Sequence[Tensor],
         adversary: Adversary,
         generator: torch.Generator,
-        memory: int = REAL_INPUT_BYTES,
+        memory: int = INPUT_BYTES,
     ):
         self.grids = grids
         self.adversary = adversary
@@ -296,3 +304,26 @@ class RealCanvases:
         if self._fits and self._inputs is None:
             self._inputs = self.adversary.inputs(self.grids, batch=64)
         return self._inputs
+
+
+def discriminator_sizes(bundle: Bundle, input: str, hidden: int = 16) -> PatchGANConfig:
+    """Sizes of a new discriminator of a bundle's images, or of the vectors of all levels' codes.
+
+    Args:
+        bundle: what it is to judge.
+        input: what it is to see, ``image`` or ``codes``.
+        hidden: number of channels of the first convolution over an image; as in the paper the map
+            of scores is 4x4, whatever the image's size.
+
+    Raises:
+        ValueError: if the input is neither, or it is ``codes`` and the codec has no vectors.
+    """
+    if input == "image":
+        strides = (bundle.image_size // 4).bit_length() - 1  # they leave 4x4 patches
+        return PatchGANConfig(hidden=hidden, layers=max(0, strides))
+    codes = [torch.zeros(1, h, w, dtype=torch.int64) for h, w in bundle.layout.levels]
+    with torch.no_grad():
+        channels = represent(bundle.vqvae, codes, input).shape[1]
+    return PatchGANConfig(
+        channels, hidden=32, layers=2, plain_layers=1, dropout=0.1, global_head=True
+    )

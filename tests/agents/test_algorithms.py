@@ -36,6 +36,10 @@ def arguments(algo, bundle, out):
             "--gate_auc",
             "0",
         ]
+    if algo == "rounds":
+        words += ["--rounds", "2", "--discriminator_canvases", "4", "--updates", "2"]
+        words += ["--discriminator_warmup", "1", "--discriminator_updates", "2"]
+        return [*words, "--canvases", "8"]
     return [*words, "--canvases", "8", "--rollouts", "2", "--discriminator_warmup", "1",
             "--value_warmup", "1"]  # fmt: skip
 
@@ -51,9 +55,9 @@ def test_every_algorithm_ends_in_a_row_of_results(algo, tiny_codes, tmp_path):
     assert json.loads((out / "config.json").read_text())["env"] == "RALBundle-v0"
     assert len((out / "progress.csv").read_text().splitlines()) >= 2
     assert list(out.glob("events.out.tfevents.*"))
-    learns_prior = algo in ("reinforce", "ppo", "a2c", "trpo")
+    learns_prior = algo in ("reinforce", "rounds", "ppo", "a2c", "trpo")
     assert (out / "bundle").exists() == learns_prior == ("forward_nll" in row)
-    assert (out / "model.zip").exists() == (algo != "reinforce")
+    assert (out / "model.zip").exists() == (algo not in ("reinforce", "rounds"))
     if learns_prior:
         new = bundles.load(out / "bundle")
         old = bundles.load(tiny_codes)

@@ -25,6 +25,7 @@ def test_baselines_by_hand():
     assert nothing_to_know == pytest.approx(np.log(2), abs=5e-3)
 
 
+@pytest.mark.filterwarnings("ignore:the codebook")
 def test_a_prior_that_learns_by_heart_is_told(tmp_path):
     large = dataclasses.replace(RECIPES["faces32"].priors[0], hidden=48, residual=48, dropout=0.0)
     by_heart = PriorTraining(steps=150, batch=24, learning_rate=1e-2, validate_every=25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from ral_env import bundle, cli, film
 from ral_env.film import watch
 from ral_env.nets import backends, joint
-from ral_env.sample import command
+from ral_env.sample import command, draw, select_by_score
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_two"])
@@ -100,3 +101,28 @@ def test_a_window_shows_episodes_until_it_is_closed(tiny, monkeypatch, capsys):
     watch("RALBundle-v0", str(tiny), seed=5, pause=0)
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert pygame.display.get_surface() is None
+
+
+def test_selected_images_are_those_that_the_discriminator_keeps_of_as_many_candidates(
+    tiny, tmp_path, capsys
+):
+    out = tmp_path / "one.png"
+    command("RALBundle-v0", str(tiny), count=3, batch=4, seed=3, select=4, out=str(out))
+    made, generator = bundle.load(tiny), torch.Generator().manual_seed(3)
+    candidates = draw(made, 12, 4, generator=generator)
+    expected = select_by_score(made, candidates, 4, generator)
+    saved = np.load(out.with_suffix(".npz"))["level_0"]
+    assert np.array_equal(saved, expected[0].numpy()) and saved.shape == (3, 8, 8)
+    groups = candidates[0].view(3, 4, 8, 8)
+    for kept, group in zip(expected[0], groups, strict=True):
+        assert any(torch.equal(kept, candidate) for candidate in group)
+    assert json.loads(out.with_suffix(".json").read_text())["canvases_drawn"] == 12
+    assert "4 times the cost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("recipe", ["discriminator_training", "discriminator"])
+def test_nothing_is_selected_by_a_score_that_is_no_density_ratio(tiny, recipe):
+    made = dataclasses.replace(bundle.load(tiny), recipe={recipe: {"loss": "wgan-gp"}})
+    candidates = [torch.zeros(4, 8, 8, dtype=torch.int64)]
+    with pytest.raises(ValueError, match="'wgan-gp'.*needs one of the loss 'logistic'"):
+        select_by_score(made, candidates, 2, None)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from agents.sb3.callbacks.episodes import EpisodeCallback
 from agents.sb3.vec_env import vector_env
-from agents.training.discriminator import Adversary, DiscriminatorTraining, RealCanvases
+from agents.training.discriminator import Adversary, Canvases, DiscriminatorTraining
 from ral_env.nets import joint
 from ral_env.ranges import check_ranges
 from ral_env.reward import NORMALISERS
@@ -93,7 +93,7 @@ class DiscriminatorCallback(EpisodeCallback):
             normaliser=NORMALISERS[self.normaliser](envs.reward_scale),
         )
         self._real, self._held_out = (
-            RealCanvases(
+            Canvases(
                 [grid.to(self._device) for grid in self._layout.as_grids(envs.bundle.split(split))],
                 self.adversary,
                 self.generator,

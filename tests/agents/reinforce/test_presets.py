@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import signal
 import warnings
 
 import numpy as np
@@ -159,6 +160,7 @@ def test_a_run_that_goes_on_has_its_own_settings_whatever_the_default_is(
         main(["--resume", "--out", str(tmp_path), "--ent_coef", "0"])
 
 
+@pytest.mark.usefixtures("heeded_signals")
 def test_a_run_with_a_new_discriminator_goes_on_exactly(tiny_codes, tmp_path):
     """Its episodes have the rows that the new one needs, from the first rollout on."""
     net = PatchGANConfig(hidden=4, layers=3)
@@ -171,7 +173,7 @@ def test_a_run_with_a_new_discriminator_goes_on_exactly(tiny_codes, tmp_path):
 
     def interrupt(iteration, policies):
         if iteration == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return {}
 
     cut = tmp_path / "cut"

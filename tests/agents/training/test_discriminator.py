@@ -9,8 +9,8 @@ from torch import nn
 
 from agents.training.discriminator import (
     Adversary,
+    Canvases,
     DiscriminatorTraining,
-    RealCanvases,
     auc,
     augment,
     hinge_loss,
@@ -156,7 +156,7 @@ def test_real_canvases_are_shown_as_they_decode(request, name, kind, memory):
     adversary = Adversary(bundle.discriminator, DiscriminatorTraining(), codec=Codec(), input=kind)
     grids = bundle.layout.as_grids(bundle.split("train"))
     generator = torch.Generator().manual_seed(0)
-    real = RealCanvases(grids, adversary, generator, memory)
+    real = Canvases(grids, adversary, generator, memory)
     for rows in (8, 5, 8, 8):
         like = [grid[:, : grid.shape[1] * rows // 8] for grid in grids]
         state = generator.get_state()

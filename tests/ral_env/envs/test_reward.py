@@ -248,12 +248,15 @@ NETS = {  # bundle: levels of codes, input, strided layers of a discriminator of
 
 @torch.no_grad()
 def look_at_the_middle(net: nn.Module) -> nn.Module:
-    """Random weights, but every filter is strongest in its middle, as trained ones mostly are."""
+    """Random weights, but every filter is strongest in its middle, as trained ones mostly are.
+
+    None is negative, so that no unit is off and the nets are as good as linear.
+    """
     lines = {4: torch.tensor([1.0, 3, 3, 1]) / 8, 3: torch.tensor([1.0, 2, 1]) / 4}
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.kernel_size[0] > 1:
             line = lines[layer.kernel_size[0]]
-            mix = torch.randn(layer.weight.shape[:2]) / layer.in_channels**0.5
+            mix = torch.rand(layer.weight.shape[:2]) / layer.in_channels
             layer.weight.copy_(mix[..., None, None] * torch.outer(line, line))
     return net
 
@@ -280,6 +283,7 @@ def test_the_score_at_a_codes_place_moves_most_with_it(request, name):
     loaded = bundle.load(request.getfixturevalue(name))
     torch.manual_seed(0)
     look_at_the_middle(loaded.vqvae)
+    loaded.vqvae.codebooks.abs_()
     env = LatentCanvasVectorEnv(1, loaded)
     channels = 3 if source == "image" else 6 * levels
     net = look_at_the_middle(PatchGAN(PatchGANConfig(channels, hidden=8, layers=layers)))

@@ -1,0 +1,7 @@
+"""Learning in rounds, from canvases that a discriminator has weighted: see :mod:`.loop`."""
+
+from agents.rounds.config import Config
+from agents.rounds.loop import train
+from agents.training.result import Result
+
+__all__ = ["Config", "Result", "train"]

@@ -1,0 +1,95 @@
+"""``ral train --algo rounds`` and ``python -m agents.rounds``.
+
+ral train --algo rounds --env RALDigits-v0
+ral train --algo rounds --env RALDigits-v0 --resume --rounds 12
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from typing import Any
+
+import torch
+
+from agents.rounds.config import Config
+from agents.rounds.loop import train
+from agents.training.command import add_config, make_config
+from agents.training.run_folder import stored_config
+from ral_env import migrations
+from ral_env.ranges import COUNT, check_values
+
+# Every field of Config is in one group of the help.
+GROUPS = {
+    "what is trained": ("env", "bundle", "levels", "reward_source"),
+    "where it runs": ("device", "seed"),
+    "how long": ("rounds", "canvases", "discriminator_canvases", "updates", "batch"),
+    "how canvases are weighted": ("signed", "clip_quantile", "proposal_floor"),
+    "how the policy learns": (
+        "learning_rate", "final_rate", "betas", "kl_coef", "mle_coef", "ema",
+    ),
+    "how the discriminator learns": (
+        "discriminator_warmup", "discriminator_updates", "discriminator_batch",
+        "discriminator_ema", "discriminator_input", "discriminator_net", "discriminator",
+    ),
+}  # fmt: skip
+
+
+def default_settings(argv: list[str]) -> dict[str, Any]:
+    """The settings that a command line changes: of a run that goes on, those of its config.json."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--env", default=Config.env)
+    first.add_argument("--seed", default=str(Config.seed))
+    first.add_argument("--out")
+    first.add_argument("--resume", action="store_true")
+    asked = first.parse_known_args(argv)[0]
+    out = asked.out or _folder(asked.env, asked.seed)
+    stored = stored_config(out, "rounds") if asked.resume else None
+    fields = {field.name for field in dataclasses.fields(Config)}
+    return {name: value for name, value in (stored or {}).items() if name in fields}
+
+
+def _folder(env: str, seed: int | str) -> str:
+    """Where a run goes unless told otherwise."""
+    return f"runs/{env}-rounds-{seed}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fine-tune a prior in rounds: draw, weight by a discriminator, learn."""
+    from jsonargparse import ArgumentParser
+
+    argv = migrations.options(sys.argv[1:] if argv is None else argv, "rounds")
+    parser = ArgumentParser(prog="ral train --algo rounds", description=main.__doc__)
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--out",
+        type=str | None,
+        help="Folder for everything that is written; runs/ENV-rounds-SEED if not given.",
+    )
+    run.add_argument("--resume", action="store_true", help="Go on with the run in --out.")
+    run.add_argument(
+        "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
+    )
+    add_config(parser, Config, GROUPS)
+    parser.set_defaults(default_settings(argv))
+    arguments = parser.parse_args(argv)
+    check_values(vars(arguments), threads=COUNT)
+    torch.set_num_threads(arguments.threads)
+    config = make_config(parser, arguments, Config)
+    out = arguments.out or _folder(config.env, config.seed)
+    result = train(config, out, resume=arguments.resume)
+    rounds = f"{len(result.history[1:])} rounds, {result.seconds:.0f} s"
+    if result.interrupted:
+        print(
+            f"stopped by {result.interrupted.name} after {rounds}: wrote {out}/bundle; "
+            "--resume goes on after the last whole round"
+        )
+        return 128 + result.interrupted
+    print(f"finished after {rounds}")
+    print(f"wrote {out}/bundle; use it with bundle={out + '/bundle'!r}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
