@@ -10,6 +10,7 @@ import dataclasses
 import io
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def train(
         steps = config.rollouts * rollout
         bar = [ProgressBar(steps)] if progress else []
         start = time.perf_counter()
-        with saver.signals, told(run.path()):
+        with closing(model.logger), saver.signals, told(run.path()):
             model.learn(steps, callback=[saver, *callbacks, *bar], log_interval=1)
         run.write_config()
         model.num_timesteps = saver.total
@@ -216,7 +217,6 @@ def _finish(
     if not interrupted:
         grids = None if policies else sample_canvases(model, envs.bundle, 1000)
         figures |= results(envs.bundle, policies, figures["seed"], grids=grids)
-    model.logger.close()
     run.finish(
         envs.bundle,
         policies,

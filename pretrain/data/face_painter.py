@@ -72,6 +72,10 @@ class PaintedFaces(ImageSet):
     def __init__(self, first: int, count: int, size: int, seed: int = 0):
         self.numbers, self.size, self.seed = range(first, first + count), size, seed
 
+    def identity(self) -> bytes:
+        """The numbers of its faces, their size and their seed."""
+        return f"{self.numbers} of {self.size} pixels, seed {self.seed}".encode()
+
     def __len__(self) -> int:
         return len(self.numbers)
 

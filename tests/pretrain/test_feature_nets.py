@@ -24,26 +24,21 @@ def assert_in_order(found):
     assert found["mode"] > found["any half"], found
 
 
-@pytest.fixture(scope="module")
-def selfsupervised():
-    """A net that learnt for some seconds, and the bundle that made its reconstructions."""
+def test_a_net_that_learns_for_seconds_without_labels_tells_images_apart():
     made = bundle.load("faces32")
-    images = data.load("faces", 32, count=1200)
+    images = data.load("faces", 32, count=600)
     train, validation = (
         Pictures.of(made.vqvae, images.part(name), 1) for name in ("train", "validation")
     )
-    return made, *fit_views(SelfSupervision(steps=80, batch=48), train, validation)
-
-
-def test_without_labels_distances_rank_what_is_worse_than_real(selfsupervised):
-    made, net, figures = selfsupervised
+    _, figures = fit_views(SelfSupervision(steps=40, batch=48), train, validation)
     assert figures["retrieval"] > 0.5 and figures["effective_rank"] > 2
-    assert_in_order(distances(made, net, most=1000))
 
 
-def test_with_labels_distances_rank_what_is_worse_than_real():
-    made = bundle.load("faces32")
-    assert_in_order(distances(made, made.feature_nets["labels"], most=1000))
+@pytest.mark.parametrize("net", ["labels", "selfsupervised"])
+@pytest.mark.parametrize("name", ["faces32", "mnist"])
+def test_distances_rank_what_is_worse_than_real(name, net):
+    made = bundle.load(name)
+    assert_in_order(distances(made, made.feature_nets[net], most=1000))
 
 
 @pytest.mark.expensive

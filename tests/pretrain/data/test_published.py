@@ -97,7 +97,7 @@ def test_a_plain_folder_serves_for_a_published_set_and_the_name_says_so(source, 
     assert images.name == f"12 images of folder {folder.name}"
     assert np.array_equal(all_of(images), all_of(data.load(folder, 16)))
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match="0 files.*download"):
+    with pytest.raises(ValueError, match="0 images to use.*download"):
         data.load(source, 16, root=folder / "empty")
 
 
