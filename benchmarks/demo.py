@@ -335,7 +335,7 @@ def _cell(column: str, values: list[Any]) -> str:
 
 
 def command(
-    env: str = "RALDigits-v0",
+    env: str = "RALMNIST-v0",
     seconds: float = 140.0,
     seeds: int = 1,
     out: str | None = None,
