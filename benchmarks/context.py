@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -48,13 +49,13 @@ def test_nll(fit: Fit) -> float:
     torch.set_num_threads(1)
     made = bundles.load(fit.bundle)
     parts = {name: made.layout.as_grids(made.split(name)) for name in ("train", "validation")}
-    known = {field.name for field in dataclasses.fields(PriorTraining)}
+    recipe = made.recipe  # early bundles had one prior, and fewer settings
+    stored = (
+        recipe["prior_trainings"] if "prior_trainings" in recipe else [recipe["prior_training"]]
+    )
     trainings = [
-        PriorTraining(
-            **{name: value for name, value in stored.items() if name in known}
-            | {"context_noise": fit.context_noise, "betas": tuple(stored["betas"])}
-        )
-        for stored in made.recipe["prior_trainings"]
+        dataclasses.replace(_training(settings), context_noise=fit.context_noise)
+        for settings in stored
     ]
     priors, _ = fit_priors(
         [prior.config for prior in made.priors],
@@ -65,6 +66,15 @@ def test_nll(fit: Fit) -> float:
     )
     test = made.layout.as_grids(made.split("test"))
     return -joint.total_log_prob(priors, test).mean().item()
+
+
+def _training(settings: dict[str, Any]) -> PriorTraining:
+    """The settings that a manifest has and that are still known."""
+    known = {field.name for field in dataclasses.fields(PriorTraining)}
+    found = {name: value for name, value in settings.items() if name in known}
+    if "betas" in found:
+        found["betas"] = tuple(found["betas"])  # JSON has lists
+    return PriorTraining(**found)
 
 
 def rows(names: list[str], rates: list[float], seeds: int, jobs: int) -> list[dict[str, str]]:
