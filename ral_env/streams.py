@@ -24,6 +24,7 @@ class LastingStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write, as the stream does, what it can show; the number of characters."""
         try:
             return self._try(lambda: self._stream.write(text))
         except UnicodeEncodeError as error:
@@ -33,6 +34,7 @@ class LastingStream:
             return self._try(lambda: self._stream.write(encoded))
 
     def flush(self) -> None:
+        """Flush the stream, if anyone still reads it."""
         self._try(self._stream.flush)
 
     def _try(self, act: Callable[[], int | None]) -> int:

@@ -38,6 +38,7 @@ class Checkpoint:
         self.kind = kind
 
     def exists(self) -> bool:
+        """Whether one has been written."""
         return self.file.exists()
 
     def save(self, state: dict[str, Any], own: dict[str, Any] | None = None) -> None:

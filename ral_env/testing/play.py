@@ -55,6 +55,7 @@ class Step:
 
 
 def layout_of(env: Any) -> CodeLayout:
+    """The layout that every environment of codes has as ``unwrapped.layout``."""
     layout = getattr(env.unwrapped, "layout", None)
     assert isinstance(layout, CodeLayout), f"unwrapped.layout is {layout!r}, no CodeLayout"
     return layout
@@ -78,6 +79,7 @@ def play(env: Any, case: Case) -> tuple[np.ndarray, list[Step]]:
 
 
 def take_step(env: Any, action: Any) -> Step:
+    """One step of the environment, with a copy of what it returned."""
     observation, *rest = env.step(action)
     return Step(action, np.array(observation), *rest)  # a copy: the environment may reuse it
 
