@@ -25,8 +25,14 @@ import torch
 from agents.reinforce.config import Config
 from agents.reinforce.loop import train
 from agents.reinforce.presets import PRESETS, default_preset, fit_preset
-from agents.training.command import add_config, load_bundle, make_config
-from agents.training.run_folder import stored_config
+from agents.training.command import (
+    add_config,
+    add_run,
+    default_folder,
+    load_bundle,
+    make_config,
+    stored_settings,
+)
 from ral_env import StandInWarning, migrations
 from ral_env.ranges import COUNT, check_values
 
@@ -70,11 +76,11 @@ def default_settings(argv: list[str]) -> tuple[dict[str, Any], str]:
     first.add_argument("--resume", action="store_true")
     asked = first.parse_known_args(argv)[0]
     asked.env, asked.seed = asked.env or Config.env, asked.seed or Config.seed
-    out = asked.out or _folder(asked.env, asked.seed)
-    stored = stored_config(out, "reinforce") if asked.resume and not asked.preset else None
+    out = asked.out or default_folder(asked.env, "reinforce", asked.seed)
+    goes_on = asked.resume and not asked.preset
+    stored = stored_settings(out, "reinforce", Config) if goes_on else None
     if stored is not None:
-        fields = {field.name for field in dataclasses.fields(Config)}
-        return {k: v for k, v in stored.items() if k in fields}, f"settings of {out}/config.json"
+        return stored, f"settings of {out}/config.json"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StandInWarning)  # training will give it
         bundle = load_bundle(asked.env, asked.bundle)
@@ -89,11 +95,6 @@ def default_settings(argv: list[str]) -> tuple[dict[str, Any], str]:
             f"{bundle.discriminator_input!r}"
         )
     return dataclasses.asdict(config), f"preset {name}: {reason}"
-
-
-def _folder(env: str, seed: int | str) -> str:
-    """Where a run goes unless told otherwise."""
-    return f"runs/{env}-reinforce-{seed}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,15 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         help="Settings to start from; if not given, `small` for small priors and `paper` for "
         "priors of the paper's sizes.",
     )
-    run.add_argument(
-        "--out",
-        type=str | None,
-        help="Folder for everything that is written; runs/ENV-reinforce-SEED if not given.",
-    )
-    run.add_argument("--resume", action="store_true", help="Go on with the run in --out.")
-    run.add_argument(
-        "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
-    )
+    add_run(run, "runs/ENV-reinforce-SEED")
     add_config(parser, Config, GROUPS)
     # These are read first: their values are the defaults of all other arguments.
     settings, source = default_settings(argv)
@@ -128,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     check_values(vars(arguments), threads=COUNT)
     torch.set_num_threads(arguments.threads)
     config = make_config(parser, arguments, Config)
-    out = arguments.out or _folder(config.env, config.seed)
+    out = arguments.out or default_folder(config.env, "reinforce", config.seed)
     if os.environ.get("RANK", "0") == "0":
         print(source, flush=True)
     result = train(config, out, resume=arguments.resume)

@@ -7,7 +7,6 @@ ral train --algo rounds --env RALDigits-v0 --resume --rounds 12
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from typing import Any
 
@@ -15,8 +14,13 @@ import torch
 
 from agents.rounds.config import Config
 from agents.rounds.loop import train
-from agents.training.command import add_config, make_config
-from agents.training.run_folder import stored_config
+from agents.training.command import (
+    add_config,
+    add_run,
+    default_folder,
+    make_config,
+    stored_settings,
+)
 from ral_env import migrations
 from ral_env.ranges import COUNT, check_values
 
@@ -44,15 +48,8 @@ def default_settings(argv: list[str]) -> dict[str, Any]:
     first.add_argument("--out")
     first.add_argument("--resume", action="store_true")
     asked = first.parse_known_args(argv)[0]
-    out = asked.out or _folder(asked.env, asked.seed)
-    stored = stored_config(out, "rounds") if asked.resume else None
-    fields = {field.name for field in dataclasses.fields(Config)}
-    return {name: value for name, value in (stored or {}).items() if name in fields}
-
-
-def _folder(env: str, seed: int | str) -> str:
-    """Where a run goes unless told otherwise."""
-    return f"runs/{env}-rounds-{seed}"
+    out = asked.out or default_folder(asked.env, "rounds", asked.seed)
+    return (stored_settings(out, "rounds", Config) if asked.resume else None) or {}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,22 +59,14 @@ def main(argv: list[str] | None = None) -> int:
     argv = migrations.options(sys.argv[1:] if argv is None else argv, "rounds")
     parser = ArgumentParser(prog="ral train --algo rounds", description=main.__doc__)
     run = parser.add_argument_group("the run")
-    run.add_argument(
-        "--out",
-        type=str | None,
-        help="Folder for everything that is written; runs/ENV-rounds-SEED if not given.",
-    )
-    run.add_argument("--resume", action="store_true", help="Go on with the run in --out.")
-    run.add_argument(
-        "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
-    )
+    add_run(run, "runs/ENV-rounds-SEED")
     add_config(parser, Config, GROUPS)
     parser.set_defaults(default_settings(argv))
     arguments = parser.parse_args(argv)
     check_values(vars(arguments), threads=COUNT)
     torch.set_num_threads(arguments.threads)
     config = make_config(parser, arguments, Config)
-    out = arguments.out or _folder(config.env, config.seed)
+    out = arguments.out or default_folder(config.env, "rounds", config.seed)
     result = train(config, out, resume=arguments.resume)
     rounds = f"{len(result.history[1:])} rounds, {result.seconds:.0f} s"
     if result.interrupted:

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torch import Tensor
-from tqdm import tqdm
 
 from agents.evaluation.evaluator import results
 from agents.rounds.state import TrainState
 from agents.training.files import Row
+from agents.training.progress import progress_bar
 from agents.training.result import Result
 from agents.training.run_folder import RunFolder
 from agents.training.signals import StopSignals
@@ -118,17 +118,16 @@ class Run:
     @contextmanager
     def bar(self, shown: bool) -> Iterator[None]:
         """A progress bar of rounds."""
-        rounds, done = self.config.rounds, self.state.round
-        with tqdm(total=rounds, initial=done, desc="ral", unit="round", disable=not shown) as bar:
-            self._bar = bar
+        label = "ral" if shown else ""
+        self._bar = progress_bar(self.config.rounds, label, "round", done=self.state.round)
+        with self._bar:
             yield
 
     def show(self, doing: str) -> None:
         """Say beside the bar what is being done, and how the last round ended."""
         row = self.history[-1] if self.history else {}
         told = [f"{name} {row[name]:.3g}" for name in ("auc", "ess", "forward_nll") if name in row]
-        self._bar.set_postfix_str(", ".join([doing, *told]), refresh=False)
-        self._bar.update(0)
+        self._bar.tell(", ".join([doing, *told]))
 
     def finish(self) -> Result:
         """Write what the run leaves."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import sys
 from pathlib import Path
@@ -12,8 +11,13 @@ import torch
 
 from agents.sb3.config import Config
 from agents.sb3.train import train
-from agents.training.command import add_config, make_config
-from agents.training.run_folder import stored_config
+from agents.training.command import (
+    add_config,
+    add_run,
+    default_folder,
+    make_config,
+    stored_settings,
+)
 from ral_env import migrations
 from ral_env.ranges import COUNT, check_values
 
@@ -40,19 +44,11 @@ def make_parser(algo: str) -> Any:
         "nothing.",
     )
     run = parser.add_argument_group("the run")
-    run.add_argument(
-        "--out",
-        type=str | None,
-        help="Folder for everything that is written; runs/ENV-ALGO-SEED if not given.",
-    )
-    run.add_argument(
-        "--resume",
-        action="store_true",
-        help="Go on with the run in --out: exactly with algorithms that learn on-policy, on the "
-        "CPU; dqn's replay buffer is not kept.",
-    )
-    run.add_argument(
-        "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
+    add_run(
+        run,
+        "runs/ENV-ALGO-SEED",
+        "Go on with the run in --out: exactly with algorithms that learn on-policy, on the CPU; "
+        "dqn's replay buffer is not kept.",
     )
     add_config(parser, Config, GROUPS)
     return parser
@@ -83,10 +79,9 @@ def parse(algo: str, argv: list[str]) -> Asked:
     parser = make_parser(algo)
     words = migrations.options(argv, "sb3")
     arguments = parser.parse_args(words)
-    out = arguments.out or f"runs/{arguments.env}-{algo}-{arguments.seed}"
-    if arguments.resume and (stored := stored_config(out, "sb3")):
-        fields = {field.name for field in dataclasses.fields(Config)}
-        parser.set_defaults({name: value for name, value in stored.items() if name in fields})
+    out = arguments.out or default_folder(arguments.env, algo, arguments.seed)
+    if arguments.resume and (stored := stored_settings(out, "sb3", Config)):
+        parser.set_defaults(stored)
         arguments = parser.parse_args(words)
     check_values(vars(arguments), threads=COUNT)
     return Asked(make_config(parser, arguments, Config), out, arguments.threads, arguments.resume)

@@ -1,4 +1,4 @@
-"""A config's fields as options of a command, and the bundle that its environment runs on."""
+"""What the commands of `ral train` share: the run's options, a config's, its folder, its bundle."""
 
 from __future__ import annotations
 
@@ -8,9 +8,49 @@ from typing import Any, cast
 
 import gymnasium as gym
 
+from agents.training.run_folder import stored_config
 from ral_env.bundle import Bundle
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.tasks import expect_ours
+
+
+def add_run(group: Any, folder: str, resume: str = "Go on with the run in --out.") -> None:
+    """The options ``--out``, ``--resume`` and ``--threads`` in a group of a parser.
+
+    Args:
+        group: jsonargparse's.
+        folder: what ``--out`` is if not given, in words.
+        resume: the help of ``--resume``.
+    """
+    group.add_argument(
+        "--out",
+        type=str | None,
+        help=f"Folder for everything that is written; {folder} if not given.",
+    )
+    group.add_argument("--resume", action="store_true", help=resume)
+    group.add_argument(
+        "--threads", type=int, default=1, help="Number of torch's threads; small nets want one."
+    )
+
+
+def default_folder(env: str, algo: str, seed: int | str) -> str:
+    """Where a run goes unless told otherwise."""
+    return f"runs/{env}-{algo}-{seed}"
+
+
+def stored_settings(out: str, kind: str, config: type) -> dict[str, Any] | None:
+    """The config's fields as the run in a folder was asked for them; None if there is no run.
+
+    Args:
+        out: the folder.
+        kind: see :func:`agents.training.run_folder.stored_config`.
+        config: a dataclass.
+    """
+    stored = stored_config(out, kind)
+    if stored is None:
+        return None
+    fields = {field.name for field in dataclasses.fields(config)}
+    return {name: value for name, value in stored.items() if name in fields}
 
 
 def add_config(parser: Any, config: type, groups: Mapping[str, Sequence[str]]) -> None:
