@@ -13,6 +13,7 @@ BENCHMARKS = {
     "pretraining": "what pretraining costs: memory of every recipe, images and codes a second",
     "recipes": "settings of the RAL loop against more maximum likelihood, where the truth is known",
     "sampling": "how fast codes are sampled: cached, naively, and what the machine can do",
+    "start": "what it costs to begin: seconds and memory up to the first step, beside torch",
     "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
 }
 

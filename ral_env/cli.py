@@ -196,7 +196,7 @@ def _bundle_columns(task: Task) -> tuple[str, str]:
     name, stands_in = bundle.choose(task)
     shown = f"{name} (stand-in)" if stands_in else name
     try:
-        return shown, bundle.load_named(name, verify=False).dataset
+        return shown, bundle.trained_on(name)
     except bundle.BundleError as error:
         return shown, f"unreadable: {error}"
     except ValueError:

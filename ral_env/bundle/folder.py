@@ -62,7 +62,6 @@ def read(folder: Path) -> Bundle:
     """
     file = folder / "manifest.json"
     manifest, fields = manifests.parse(file)
-    _check_files(folder, fields)
     nets: Mapping[str, Any] = fields["nets"]
 
     def net(stem: str) -> nn.Module:
@@ -170,16 +169,6 @@ def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check_files(folder: Path, fields: Mapping[str, Any]) -> None:
-    """All files that the manifest speaks of are listed with their hashes, and there."""
-    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
-    if missing := {part["file"] for part in parts} - set(fields["files"]):
-        raise BundleError(folder / "manifest.json", f"does not list {sorted(missing)}")
-    for name in fields["files"]:
-        if not (folder / name).is_file():
-            raise BundleError(folder / name, "is missing")
 
 
 def _layout(file: Path, stored: Mapping[str, Any]) -> CodeLayout:

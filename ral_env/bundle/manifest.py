@@ -47,7 +47,7 @@ def write(file: Path, fields: Mapping[str, Any]) -> None:
 
 
 def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A manifest, its format, its checksum and its fields checked.
+    """A manifest, its format, its checksum, its fields and that its files are there checked.
 
     One of format 2 or 3 has no checksum.
 
@@ -57,7 +57,7 @@ def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
         BundleError: if it is of a format that is not read, was altered, or is not what it should
-            be.
+            be, or a file that it speaks of is missing.
     """
     try:
         if file.stat().st_size > limits.MANIFEST_BYTES:
@@ -83,7 +83,18 @@ def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise
     except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise BundleError(file, f"is not a readable manifest ({error!r})") from error
+    _check_files(file, fields)
     return manifest, fields
+
+
+def _check_files(file: Path, fields: Mapping[str, Any]) -> None:
+    """All files that the manifest speaks of are listed with their hashes, and there."""
+    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
+    if missing := {part["file"] for part in parts} - set(fields["files"]):
+        raise BundleError(file, f"does not list {sorted(missing)}")
+    for name in fields["files"]:
+        if not (file.parent / name).is_file():
+            raise BundleError(file.parent / name, "is missing")
 
 
 def as_format_4(manifest: Mapping[str, Any]) -> dict[str, Any]:
