@@ -38,12 +38,26 @@ COMMANDS = {
     ),
     "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }
+GREETING = """\
+ral-env {version}: an agent paints an image, code by code, and a discriminator scores it.
+
+Try, in this order:
+  ral sample --env RALMNIST-v0     64 digits that a pretrained prior writes: samples.png
+  ral film --overlay scores        one face being painted, and what its patches score: film.gif
+  ral demo --seconds 20            what reinforcement learning makes of the prior, with controls
+  ral train --env RALDigits-v0     fine-tune a prior yourself
+  ral envs                         the environments; `ral --help` has all commands
+
+In Python:
+  import gymnasium
+  env = gymnasium.make("ral_env:RALFaces32-v0", render_mode="rgb_array")"""
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where all of them lie
 EXTRAS = {
     "sklearn": "pretrain",
     "vector_quantize_pytorch": "pretrain",
     "sb3_contrib": "contrib",
+    "torchvision": "pretrain",
 }
 
 
@@ -51,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Args:
-        argv: the subcommand and its arguments; those of the process if not given.
+        argv: the subcommand and its arguments; those of the process if not given. Without any, what
+            to try first is printed.
 
     Returns:
         The exit status: what the subcommand returns, 1 for bad input, 2 for an unknown subcommand.
@@ -62,7 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    name, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words:
+        print(GREETING.format(version=ral_env.__version__))
+        return 0
+    name, *arguments = words
     if name in ("-h", "--help"):
         print(_help())
         return 0

@@ -30,6 +30,7 @@ AGENTS = EVALUATION | {"agents.reinforce", "agents.rounds", "agents.sb3", "agent
 # layer -> what it may import of this project; the longest name that fits a module is its layer
 ARROWS: dict[str, set[str]] = {
     "ral_env": {"ral_env.tasks", "ral_env.migrations", "ral_env.forks"},  # its face
+    "ral_env.__main__": {"ral_env.cli"},
     "ral_env.ranges": set(),
     "ral_env.migrations": set(),
     "ral_env.forks": set(),
