@@ -25,6 +25,7 @@ from ral_env.tasks import TASKS, Task
 # subcommand -> (function of the arguments that follow it, one line of help)
 COMMANDS = {
     "envs": ("ral_env.cli:envs", "list the environments, and the bundle that each runs on"),
+    "push": ("ral_env.push:main", "share a bundle on the Hugging Face Hub, with a card"),
     "demo": ("benchmarks.demo:main", "fine-tune a shipped prior and print what it gained"),
     "pretrain": ("pretrain.__main__:main", "images in, a bundle out: VQ-VAE, codes, prior"),
     "complete": ("ral_env.complete:main", "keep an image's upper rows, let a prior write the rest"),
@@ -54,6 +55,7 @@ In Python:
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where all of them lie
 EXTRAS = {
+    "huggingface_hub": "hub",
     "sklearn": "pretrain",
     "vector_quantize_pytorch": "pretrain",
     "sb3_contrib": "contrib",

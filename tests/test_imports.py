@@ -23,7 +23,7 @@ BUNDLE = (
     {"ral_env", "ral_env.bundle", "ral_env.reward", "ral_env.picture"} | LOWEST | EPISODE | NETS
 )
 ENVS = BUNDLE | {"ral_env.envs"}
-CALLS = {f"ral_env.{name}" for name in ("sample", "complete", "film", "cli", "testing")}
+CALLS = {f"ral_env.{name}" for name in ("sample", "complete", "film", "push", "cli", "testing")}
 TRAINING = ENVS | {"agents.training"}
 EVALUATION = TRAINING | {"agents.evaluation"}
 AGENTS = EVALUATION | {"agents.reinforce", "agents.rounds", "agents.sb3", "agents"}

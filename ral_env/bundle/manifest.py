@@ -39,6 +39,12 @@ def checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def write(file: Path, fields: Mapping[str, Any]) -> None:
     """Write a manifest of today's format, and its checksum."""
     manifest = json.loads(json.dumps({"format": FORMAT, **fields}))
@@ -47,7 +53,7 @@ def write(file: Path, fields: Mapping[str, Any]) -> None:
 
 
 def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A manifest, its format, its checksum, its fields and that its files are there checked.
+    """A manifest, its format, its checksum and its fields checked.
 
     One of format 2 or 3 has no checksum.
 
@@ -57,7 +63,7 @@ def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
         BundleError: if it is of a format that is not read, was altered, or is not what it should
-            be, or a file that it speaks of is missing.
+            be.
     """
     try:
         if file.stat().st_size > limits.MANIFEST_BYTES:
@@ -83,12 +89,19 @@ def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise
     except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise BundleError(file, f"is not a readable manifest ({error!r})") from error
-    _check_files(file, fields)
     return manifest, fields
 
 
-def _check_files(file: Path, fields: Mapping[str, Any]) -> None:
-    """All files that the manifest speaks of are listed with their hashes, and there."""
+def check_files(file: Path, fields: Mapping[str, Any]) -> None:
+    """Check that all files that a manifest speaks of are listed with their hashes, and there.
+
+    Args:
+        file: the manifest.
+        fields: its fields, those of format 4.
+
+    Raises:
+        BundleError: names the first that is not.
+    """
     parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
     if missing := {part["file"] for part in parts} - set(fields["files"]):
         raise BundleError(file, f"does not list {sorted(missing)}")

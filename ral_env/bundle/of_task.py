@@ -42,8 +42,10 @@ def trained_on(name: str) -> str:
         BundleError: if that is not what it should be, or speaks of a file that is not there.
         ValueError: if there is no such bundle.
     """
-    folder = find(named(name) or name)
-    return manifests.parse(folder / "manifest.json")[1]["dataset"]
+    file = find(named(name) or name) / "manifest.json"
+    fields = manifests.parse(file)[1]
+    manifests.check_files(file, fields)
+    return fields["dataset"]
 
 
 def make_command(task: Task) -> str:
