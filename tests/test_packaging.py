@@ -6,6 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
@@ -106,3 +107,18 @@ def test_the_tree_that_contributors_read_is_there():
 def test_the_commands_that_contributors_read_are_there(target):
     assert f"make {target}" in (ROOT / "CONTRIBUTING.md").read_text()
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["tests", "publish"])
+def test_a_workflow_has_no_more_rights_than_it_needs_and_runs_what_is_there(name):
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    assert workflow["permissions"] == {}
+    makefile = (ROOT / "Makefile").read_text()
+    for job in workflow["jobs"].values():
+        assert set(job["permissions"].values()) <= {"read", "write"}
+        for step in job["steps"]:
+            assert step.get("uses", "actions/").startswith("actions/")  # nobody else's code
+            for target in re.findall(r"\bmake (\S+)", step.get("run", "")):
+                assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
+            for script in re.findall(r"\bsh (\S+\.sh)", step.get("run", "")):
+                assert (ROOT / script).is_file()
