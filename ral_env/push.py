@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def command(bundle: str, repository: str, private: bool = False, film: bool = Tr
     print(f"it is at {push(bundle, repository, private, film)}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     """Parse the arguments of ``ral push`` and run it."""
     from jsonargparse import auto_cli
 

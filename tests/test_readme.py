@@ -62,6 +62,7 @@ def test_all_other_python_of_it_runs(tmp_path):
         assert run(code, tmp_path)
 
 
+@pytest.mark.timeout(1500)  # PPO and another algorithm learn for a while
 @pytest.mark.parametrize("page", ["docs/guide.md", "docs/bundles.md"])
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     blocks = PYTHON.findall((ROOT / page).read_text())

@@ -64,22 +64,14 @@ def _download(address: str, repository: str, name: str, revision: str) -> Path:
     """One file of a repository, from the cache or the Hub."""
     try:
         import httpx2
-        import huggingface_hub
-        from huggingface_hub import errors
+        from huggingface_hub import HfApi, errors
     except ModuleNotFoundError as error:
         raise ValueError(
             f"bundle {address!r} needs {error.name}: pip install 'ral-env[hub]'"
         ) from error
     try:
-        return Path(
-            huggingface_hub.hf_hub_download(
-                repository,
-                name,
-                revision=revision,
-                library_name="ral-env",
-                library_version=__version__,
-            )
-        )
+        api = HfApi(library_name="ral-env", library_version=__version__)
+        return Path(api.hf_hub_download(repository, name, revision=revision))
     except errors.LocalEntryNotFoundError as error:
         why = f"{name} is not on this machine, and the Hub cannot be reached"
         raise ValueError(f"bundle {address!r}: {why} ({error.__cause__ or error})") from error

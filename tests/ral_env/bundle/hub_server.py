@@ -53,7 +53,7 @@ class Hub(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """The routes."""
 
-    server: Hub
+    server: Hub  # type: ignore[assignment]
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -66,7 +66,9 @@ class Handler(BaseHTTPRequestHandler):
         self._resolve()
 
     def _resolve(self) -> None:
-        """``/OWNER/NAME/resolve/REVISION/FILE``"""
+        """``/OWNER/NAME/resolve/REVISION/FILE``, and nothing else."""
+        if "/resolve/" not in self.path:
+            return self._error(404, "")
         self.server.asked.append((self.command, self.path))
         owner, name, _, revision, file = self.path.strip("/").split("/", 4)
         repository = f"{owner}/{name}"

@@ -7,6 +7,7 @@ import json
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -35,9 +36,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def altered(files: dict[str, bytes], **fields) -> dict[str, bytes]:
-    """The files with other fields in the manifest, and its checksum as it should be."""
-    said = json.loads(files["manifest.json"]) | fields
+def altered(files: dict[str, bytes], listed: dict[str, str]) -> dict[str, bytes]:
+    """The files with other hashes in the manifest, and its checksum as it should be."""
+    said = json.loads(files["manifest.json"]) | {"files": listed}
     said["checksum"] = manifest.checksum(said)
     return {**files, "manifest.json": json.dumps(said).encode()}
 
@@ -110,7 +111,7 @@ def test_a_manifest_that_lists_a_pickle_is_refused_before_that_is_asked_for(hub,
     files = files_of(tiny) | {"evil.pkl": pickle.dumps("evil")}
     listed = json.loads(files["manifest.json"])["files"]
     listed = {"evil.pkl": hashlib.sha256(files["evil.pkl"]).hexdigest(), **listed}
-    hub.commit("owner/x", altered(files, files=listed), "main")
+    hub.commit("owner/x", altered(files, listed), "main")
     with pytest.raises(BundleError, match="lists 'evil.pkl'"):
         bundle.load("hub:owner/x")
     assert asked_for(hub) == {"manifest.json"}
@@ -159,8 +160,9 @@ def test_what_is_pushed_can_be_fetched_and_its_card_says_what_it_is(
     there = hub.commits["owner/mine"][commit]
     assert set(there) == {*files_of(tiny), "README.md"}
     written = ModelCard(there["README.md"].decode())
-    assert written.data.library_name == "ral-env"
-    found = {one.metric_type: one.metric_value for one in written.data.eval_results or []}
+    data: Any = written.data
+    assert data.library_name == "ral-env"
+    found = {one.metric_type: one.metric_value for one in data.eval_results or []}
     assert found == dict(figures(made.manifest["metrics"]))
     assert "ral evaluate hub:owner/mine\n" in written.text and made.dataset in written.text
 
