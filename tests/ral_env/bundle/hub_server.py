@@ -110,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.commits.setdefault(repository, {})
             self.server.revisions.setdefault(repository, {})
             return self._json({"url": f"{self.server.url}/{repository}"})
+        if path == "/api/validate-yaml":  # of a card
+            return self._json({"errors": [], "warnings": []})
         if "/preupload/" in path:
             files = [
                 {
