@@ -6,7 +6,7 @@ mean of their AUCs on held-out reals and on samples that none of them was traine
 discriminator that a generator was trained against has a part in it.
 
 An AUC says little by itself, so two rows stand beside it: the floor, reals against other reals,
-which must be near 0.5; and the power, reals against themselves with 2 % of the codes replaced,
+which must be near 0.5; and the power, reals against others with 2 % of the codes replaced,
 which must be above it: who does not see that would not see a generator's faults either.
 
 Source: Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"; AUC in place of their
