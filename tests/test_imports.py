@@ -46,6 +46,7 @@ ARROWS: dict[str, set[str]] = {
     "ral_env.envs": ENVS,
     "ral_env.streams": set(),
     **{name: ENVS | CALLS | {"ral_env.streams"} for name in CALLS},
+    "ral_env.viewer": ENVS | CALLS | {"ral_env.viewer"},
     "agents.training": TRAINING,
     "agents.evaluation": EVALUATION,
     "agents.reinforce": EVALUATION | {"agents.reinforce"},

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.training.files import number, write_rows
+from agents.training.files import write_rows
 from benchmarks.leaderboard.entries import ENTRIES
+from ral_env.files import number
 
 Record = dict[str, Any]  # a run's line in the CSV file
 
