@@ -1,7 +1,8 @@
 """The docs as a site: ``make docs`` builds it into docs/_build/html, with warnings as errors.
 
 Every Markdown file of this folder is a page, and every notebook of docs/course. ``index.md`` has
-the order; a page that none of its lists takes in is an error.
+the order; a page that none of its lists takes in is an error. Its patterns take in what may be
+there (``[cv]*``: clients, viewer).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ html_css_files = ["site.css"]
 nb_execution_mode = "off"  # notebooks are committed as they ran: `make notebooks`
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-# A list of pages may name some that another version has; links may lead to the code.
-suppress_warnings = ["toc.empty_glob", "myst.xref_missing"]
+# Links may lead to the code, which is no page.
+suppress_warnings = ["myst.xref_missing"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures have them
