@@ -47,6 +47,17 @@ def test_a_pages_links_and_pictures_are_there(page: Path):
             assert (page.parent / target.partition("#")[0]).exists(), target
 
 
+def test_every_drawn_picture_is_drawn_by_a_function_and_shown_by_a_page():
+    tree = ast.parse((DOCS / "figures.py").read_text())
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    drawn = {file.stem for file in (DOCS / "figures").glob("*.png")}
+    concepts = [page.read_text() for page in (DOCS / "concepts").glob("*.md")]
+    shown = [re.findall(r"\]\(\.\./figures/(\w+)\.png\)", text) for text in concepts]
+    assert drawn <= functions and sorted(drawn) == sorted(name for (name,) in shown)
+    for text, (name,) in zip(concepts, shown, strict=True):
+        assert f"`python docs/figures.py {name}`" in text
+
+
 def literals() -> str:
     """All string literals of the packages, each on a line; an ellipsis for what is formatted."""
     found = []
