@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "ral_env.picture": NETS,
     "ral_env.bundle": BUNDLE,
     "ral_env.envs": ENVS,
+    "ral_env.example_rewards": ENVS,
     "ral_env.streams": set(),
     **{name: ENVS | CALLS | {"ral_env.streams"} for name in CALLS},
     "ral_env.viewer": ENVS | CALLS | {"ral_env.viewer"},
