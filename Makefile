@@ -4,7 +4,7 @@
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: test test-portable fuzz demo lint format wheel-test clean
+.PHONY: test test-portable fuzz demo docs notebooks lint format wheel-test clean
 
 test: lint
 	$(PYTEST) --cov
@@ -20,6 +20,14 @@ fuzz: .venv/installed
 
 demo: .venv/installed
 	$(BIN)/ral demo $(ARGS)
+
+# The site, into docs/_build/html; a warning is an error.
+docs: .venv/docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+# The course's notebooks, run and written with their outputs; FAST=1 makes short work of each.
+notebooks: .venv/docs
+	OMP_NUM_THREADS=1 FAST=$(FAST) $(BIN)/python docs/course/build.py $(NOTEBOOKS)
 
 lint: .venv/installed
 	$(BIN)/ruff check
@@ -46,6 +54,11 @@ NATIVE := hatch_build.py ral_env/nets/native/build.py $(wildcard ral_env/nets/na
 	echo 'Python 3.11, 3.12 or 3.13 is needed: install one, or name it: make PYTHON=/path/to/python' >&2; \
 	exit 1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pretrain,dev]'
+	touch $@
+
+# What the site and the notebooks are made with.
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 # Built, installed in clean environments of all Pythons that are here, and used outside the checkout.

@@ -30,7 +30,10 @@ COMMANDS = {
     "pretrain": ("pretrain.__main__:main", "images in, a bundle out: VQ-VAE, codes, prior"),
     "complete": ("ral_env.complete:main", "keep an image's upper rows, let a prior write the rest"),
     "sample": ("ral_env.sample:main", "sample images: a picture, and their codes"),
-    "view": ("ral_env.film:view", "watch a prior paint images, in a window"),
+    "view": (
+        "ral_env.viewer.command:main",
+        "watch, complete, compare and play on a page in the browser",
+    ),
     "film": ("ral_env.film:main", "watch a prior paint an image: an animated GIF"),
     "bench": ("benchmarks.bench:main", "measure: speed, memory"),
     "evaluate": (
@@ -60,6 +63,8 @@ EXTRAS = {
     "vector_quantize_pytorch": "pretrain",
     "sb3_contrib": "contrib",
     "torchvision": "pretrain",
+    "starlette": "viewer",
+    "uvicorn": "viewer",
 }
 
 
