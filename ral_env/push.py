@@ -140,7 +140,7 @@ def push(name_or_path: str, repository: str, private: bool = False, with_film: b
             [CommitOperationAdd(name, file) for name, file in files.items()],
             commit_message=f"Bundle {bundle.edition}",
         )
-    except (OSError, httpx2.HTTPError) as error:  # of the Hub, or of the connection
+    except (OSError, RuntimeError, httpx2.HTTPError) as error:  # the Hub, an upload, the connection
         raise ValueError(
             f"{repository!r} was not written: {error}. Log in with `hf auth login`, and look at "
             "the owner's name"

@@ -18,6 +18,9 @@ from ral_env import bundle, cli
 from ral_env.bundle import BundleError, manifest
 from ral_env.push import figures
 
+# huggingface_hub's own, as it uploads.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
