@@ -155,7 +155,7 @@ class Run:
         return 1 - (1 - self.config.final_rate) * done
 
     def log(self, row: Row, rollout: Rollout) -> None:
-        """Keep an iteration's row and, now and then, a picture of its canvases."""
+        """Keep an iteration's row and, now and then, a picture of its canvases and the policies."""
         self.history.append(row)
         if not self.folder.writes:
             return
@@ -166,6 +166,7 @@ class Run:
             self.folder.picture(
                 f"samples-{iteration:05d}.png", "samples", sheet, figures, iteration
             )
+            self.folder.keep_policies(self.state.averages, iteration)
 
     @contextmanager
     def bar(self, shown: bool) -> Iterator[ProgressBar]:
@@ -202,7 +203,9 @@ class Run:
                 "canvases": state.iteration * config.canvases, "seconds": result.seconds,
             }  # fmt: skip
             if not result.interrupted:
-                figures |= results(state.bundle, averages, seed=config.seed)
+                figures |= results(
+                    state.bundle, averages, seed=config.seed, reward_fn=config.reward_fn
+                )
             adversary = state.adversary
             self.folder.finish(
                 state.bundle,

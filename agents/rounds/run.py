@@ -20,7 +20,7 @@ from agents.training.signals import StopSignals
 from agents.training.timings import Timings
 from ral_env.picture import contact_sheet, to_bytes
 
-FREE = ("device", "rounds")  # what a run that goes on may change
+FREE = ("device", "rounds", "seconds")  # what a run that goes on may change
 
 
 class Run:
@@ -95,8 +95,12 @@ class Run:
         """Seconds since the run began, those before it was cut included."""
         return self.timings.elapsed
 
+    def is_out_of_time(self) -> bool:
+        """Whether the seconds that the run was given are over."""
+        return self.config.seconds is not None and self.seconds >= self.config.seconds
+
     def log(self, row: Row) -> None:
-        """Keep a round's row and a picture of its canvases, and write a checkpoint."""
+        """Keep a round's row, a picture of its canvases and the policies; write a checkpoint."""
         row = row | {"seconds": self.seconds} | self.timings.take()
         self.history.append(row)
         self._bar.update(self.state.round - self._bar.n)
@@ -106,6 +110,7 @@ class Run:
         figures.add(row)
         sheet = contact_sheet(to_bytes(self.state.decode([grid[:16] for grid in self.drawn])))
         self.folder.picture(f"samples-{number:05d}.png", "samples", sheet, figures, number)
+        self.folder.keep_policies(self.state.policies, number)
         assert self.checkpoint is not None
         self.checkpoint.save(
             {
