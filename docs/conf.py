@@ -30,7 +30,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 
 nb_execution_mode = "off"  # notebooks are committed as they ran: `make notebooks`
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions: list[str] = []  # formulas are plain text: no script from elsewhere
 myst_heading_anchors = 3
 # Links may lead to the code, which is no page.
 suppress_warnings = ["myst.xref_missing"]

@@ -24,9 +24,9 @@ BATCH = 32
 # %% [markdown]
 # ## The sixty lines
 #
-# The gradient of the mean reward is $E[R\, \nabla \log G(x)]$ (the paper's Eq. 2 with one reward
-# at the end). From a batch of canvases it is estimated by the mean of $A_i \nabla \log G(x_i)$,
-# where the *advantage* $A_i$ is the reward less a baseline that does not depend on canvas i.
+# The gradient of the mean reward is E[R grad log G(x)] (the paper's Eq. 2 with one reward
+# at the end). From a batch of canvases it is estimated by the mean of A_i grad log G(x_i),
+# where the *advantage* A_i is the reward less a baseline that does not depend on canvas i.
 
 
 # %%
@@ -122,7 +122,7 @@ plt.show()
 # gradient. How far do estimates scatter around their mean, with and without a baseline?
 #
 # A baseline is free to be anything that does not depend on the canvas's own codes, since
-# $E[\nabla \log G] = 0$. So both estimate the same gradient; only the noise differs. We take the
+# E[grad log G] = 0. So both estimate the same gradient; only the noise differs. We take the
 # same batches for both, and the gradient of the last layer alone, to keep it small.
 
 # %%

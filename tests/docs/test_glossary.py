@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import tiny_parts
+from torch import Tensor
 
 from agents import reinforce
 from agents.train import ALGORITHMS
@@ -43,6 +44,12 @@ def columns(folder: Path) -> dict[str, set[str]]:
     return found
 
 
+def brightness(images: Tensor) -> Tensor:
+    """A reward of one's own."""
+    return images.mean((1, 2, 3))
+
+
+OWN = f"{__name__}:brightness"
 pytestmark = pytest.mark.timeout(1200)  # seconds on a quiet core, but every algorithm trains
 
 
@@ -75,6 +82,8 @@ def left(measured, tmp_path_factory) -> dict[str, dict[str, set[str]]]:
             discriminator=loss, kl_loss_coef=0.1, ent_coef=0.1, mle_coef=0.1,
         )  # fmt: skip
         reinforce.train(config, folder / "reinforce" / str(number), progress=False)
+    config = reinforce.Config(**short_run, iterations=1, start="full", reward_fn=OWN)
+    reinforce.train(config, folder / "reinforce" / "own", progress=False)
     common = ["--env", "RALBundle-v0", "--bundle", str(measured), "--canvases", "8"]
     for algo in set(ALGORITHMS) - {"reinforce"}:
         words = ["train", "--algo", algo, *common, "--out", str(folder / algo / "run")]

@@ -13,9 +13,9 @@ DOCS = ROOT / "docs"
 PAGES = sorted(
     page for page in DOCS.rglob("*.md") if not {"environments", "_build"} & set(page.parts)
 )
-# Their Python is run elsewhere: by tests/test_clients.py, where the clients are installed, and by
-# tests/ral_env/bundle/test_custom.py.
-ELSEWHERE = {"clients.md", "your-own-model.md"}
+# Their Python is run elsewhere: by tests/test_clients.py, where the clients are installed, by
+# tests/ral_env/bundle/test_custom.py and by tests/test_readme.py.
+ELSEWHERE = {"clients.md", "your-own-model.md", "guide.md", "bundles.md"}
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_PYTHON = [page for page in PAGES if PYTHON.search(page.read_text())]
 
