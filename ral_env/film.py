@@ -61,6 +61,18 @@ def frames(env: Any, seed: int = 0, every: int = 1, temperature: float = 1.0) ->
     return shown
 
 
+def side_by_side(left: list[np.ndarray], right: list[np.ndarray]) -> list[np.ndarray]:
+    """Two films as one, frame by frame, with a white gap of a thirty-second of a frame.
+
+    Args:
+        left: frames, uint8 (H, W, 3).
+        right: as many, of that size.
+    """
+    height, width, _ = left[0].shape
+    gap = np.full((height, max(1, width // 32), 3), 255, np.uint8)
+    return [np.concatenate([a, gap, b], 1) for a, b in zip(left, right, strict=True)]
+
+
 def save(pictures: list[np.ndarray], out: str | Path, size: int, fps: float) -> Path:
     """Write frames as a GIF that loops and rests on the last one for two seconds.
 
@@ -112,6 +124,7 @@ def _make(env: str, bundle: str | None, start: str, overlay: str, render_mode: s
 def command(
     env: str = "RALFaces32-v0",
     bundle: str | None = None,
+    beside: str | None = None,
     out: str = "film.gif",
     start: Literal["full", "continue", "scratch", "partial"] = "full",
     overlay: Literal["none", "scores", "real", "both"] = "none",
@@ -126,6 +139,8 @@ def command(
     Args:
         env: Id of the environment.
         bundle: Name or path of a bundle to run it on instead of the one it names.
+        beside: Name or path of a second bundle, as one that was fine-tuned, whose priors paint on
+            the right: from the same start and with the same noise.
         out: Name of the GIF file.
         start: What is on the canvas at the start; docs/environments describes the starts.
         overlay: What tints the frames: "scores" (green is real, red is fake), "real" (rows that
@@ -143,13 +158,21 @@ def command(
     if Path(out).is_dir() or Path(out).suffix.lower() != ".gif":
         raise ValueError(f"out={out!r}, expected the name of a GIF file")
     check_writable(Path(out))
-    canvas = _make(env, bundle, start, overlay, "rgb_array")
-    every = max(1, canvas.unwrapped.layout.length // (length - 1))
-    path = save(frames(canvas, seed, every, temperature), out, size, fps)
-    print(
-        f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB), on {canvas.unwrapped.bundle.dataset}"
-    )
-    canvas.close()
+    painters = [_make(env, bundle, start, overlay, "rgb_array")]
+    if beside is not None:
+        painters.append(_make(env, beside, start, overlay, "rgb_array"))
+    if len({painter.unwrapped.layout for painter in painters}) > 1:
+        raise ValueError(
+            f"beside={beside!r} has other grids than {painters[0].unwrapped.bundle!r}: choose a "
+            "bundle that was fine-tuned from that one"
+        )
+    every = max(1, painters[0].unwrapped.layout.length // (length - 1))
+    films = [frames(painter, seed, every, temperature) for painter in painters]
+    path = save(side_by_side(*films) if beside is not None else films[0], out, size, fps)
+    made = painters[0].unwrapped.bundle
+    print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB), on {made.dataset}")
+    for painter in painters:
+        painter.close()
 
 
 def watch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -152,10 +151,9 @@ def _film(bundle: Bundle) -> bytes:
     """A GIF of the prior painting an image."""
     env: Any = gym.make("RALBundle-v0", bundle=bundle, render_mode="rgb_array")
     every = max(1, bundle.layout.length // 64)
-    with tempfile.TemporaryDirectory() as folder:
-        path = film.save(film.frames(env, SEED, every), Path(folder, FILM), size=192, fps=12)
-        env.close()
-        return path.read_bytes()
+    pictures = film.frames(env, SEED, every)
+    env.close()
+    return film.gif(pictures, size=192, fps=12)
 
 
 def command(bundle: str, repository: str, private: bool = False, film: bool = True) -> None:

@@ -46,7 +46,7 @@ for id in ral_env.TASKS:
     gymnasium.make(id).reset(seed=0)
 print(len(ral_env.TASKS), 'ids work')"
     "$1/ral" sample --env RALFaces32-v0 --count 4
-    "$1/ral" demo --env RALDigits-v0 --seconds 3 --jobs 1 --out demo
+    "$1/ral" demo --env RALDigits-v0 --seconds 20 --jobs 1 --out demo
     "$1/ral" train --env RALFaces32-v0 --preset small --iterations 2 --out run
     "$1/python" -c "
 import gymnasium
