@@ -85,6 +85,14 @@ ADDED: dict[str, dict[str, Any]] = {
     },
 }
 
+# A recipe once had one prior and one oracle, not one of each for a level.
+ONE_LEVEL = {
+    "prior": "priors",
+    "prior_training": "prior_trainings",
+    "oracle": "oracles",
+    "oracle_training": "oracle_trainings",
+}
+
 # Fields of stages that came later. A run from before had no such stages: it goes on with whatever
 # is asked for now.
 LATER_STAGES: dict[str, tuple[str, ...]] = {
@@ -131,6 +139,46 @@ def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
         holders, name = _holders(found, added)
         for holder in holders:
             holder.setdefault(name, value)
+    return found
+
+
+def recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A stored recipe as it would be written today, as far as it says so.
+
+    Early ones had one level, and said ``decay`` of two things: whether the learning rate falls, and
+    how fast the codebook forgets.
+
+    Args:
+        values: the recipe in a manifest.
+        where: what it comes from, for the warning.
+    """
+    found = renamed(values, "recipe", where)
+    if "prior" in found or "prior_training" in found:
+        has_oracle = found.get("oracle") is not None
+        for old, new in ONE_LEVEL.items():
+            one = found.pop(old, None)
+            found.setdefault(new, [one] if one and (has_oracle or "oracle" not in old) else [])
+    for new in ("prior_trainings", "oracle_trainings"):
+        for training in found.get(new, []):
+            if "decay" in training:
+                training["schedule"] = "cosine" if training.pop("decay") else "constant"
+    vqvae = found.get("vqvae_training", {})
+    if "decay" in vqvae:
+        vqvae["codebook_decay"] = vqvae.pop("decay")
+    return found
+
+
+def checkpoint(stored: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a checkpoint of a policy's training holds, under the names of today.
+
+    Args:
+        stored: its state.
+        where: what it comes from, for the warning.
+    """
+    found = renamed(stored, "checkpoint", where)
+    if "iteration" not in found:  # of rounds
+        found["iteration"] = found["train_state"]["round"]
+    found.setdefault("rows", found["iteration"])  # one an iteration
     return found
 
 

@@ -5,8 +5,8 @@ from ral_env.bundle.manifest import BundleError
 from ral_env.bundle.of_task import choose, for_task, load_named, make_command, place
 from ral_env.bundle.packing import RealCodes, codes_dtype
 from ral_env.bundle.parts import TUNING, Bundle, StoredFeatures, from_nets
-from ral_env.bundle.places import SHIPPED, find, home, named, names
-from ral_env.bundle.store import load, recover, save, size_of, storable
+from ral_env.bundle.places import SHIPPED, absolute, find, home, named, names
+from ral_env.bundle.store import check_place, load, recover, save, size_of, storable
 
 __all__ = [
     "SHIPPED",
@@ -16,6 +16,8 @@ __all__ = [
     "BundleError",
     "RealCodes",
     "StoredFeatures",
+    "absolute",
+    "check_place",
     "choose",
     "codes_dtype",
     "find",

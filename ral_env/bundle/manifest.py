@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ral_env.bundle import limits
+from ral_env.files import sha256
 
 FORMAT = 4
 READ = (2, 3, FORMAT)
@@ -26,6 +27,23 @@ class BundleError(ValueError):
             f"bundle file {file}: {what}. Reinstall ral-env if the bundle came with it, "
             "or make the bundle again with `ral pretrain`."
         )
+
+
+def check_hash(file: Path, digest: str) -> Path:
+    """The file of a bundle, whose SHA-256 is the one that the manifest gives.
+
+    Raises:
+        BundleError: if it is not, or the file cannot be read.
+    """
+    try:
+        found = sha256(file)
+    except OSError as error:
+        raise BundleError(file, f"cannot be read ({error})") from error
+    if found != digest:
+        raise BundleError(
+            file, f"is cut or altered (SHA-256 {found[:12]}..., expected {digest[:12]}...)"
+        )
+    return file
 
 
 def checksum(manifest: Mapping[str, Any]) -> str:
