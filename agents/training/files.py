@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,8 +39,13 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_bytes(file, text.getvalue().encode())
 
 
-def read_rows(file: Path) -> list[Row]:
+def read_rows(file: Path, most: int | None = None) -> list[Row]:
     """The rows of a CSV of figures; a row lacks the columns that are empty in it.
+
+    Args:
+        file: the CSV.
+        most: how many rows are read at most: one that was being written when the run was cut, or
+            the disk was full, may be cut, too.
 
     Raises:
         ValueError: if a cell is no number.
@@ -47,7 +53,7 @@ def read_rows(file: Path) -> list[Row]:
     with file.open(newline="", encoding="utf-8") as stream:
         return [
             {name: _number(cell) for name, cell in row.items() if cell not in ("", None)}
-            for row in csv.DictReader(stream)
+            for row in itertools.islice(csv.DictReader(stream), most)
         ]
 
 
