@@ -181,6 +181,7 @@ class CutAt(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.faults
 def test_a_cut_run_goes_on_where_it_was_and_ends_in_the_same_bundle(tmp_path):
     """Cut after the feature net, in the oracle's training, and after the priors."""
     recipe = short("oracle-two-level")
