@@ -153,18 +153,18 @@ def recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         where: what it comes from, for the warning.
     """
     found = renamed(values, "recipe", where)
-    if "prior" in found or "prior_training" in found:
-        has_oracle = found.get("oracle") is not None
+    if isinstance(found.get("prior"), dict) and "priors" not in found:
+        if not found.get("oracle"):  # its training was there all the same
+            found["oracle_training"] = None
         for old, new in ONE_LEVEL.items():
-            one = found.pop(old, None)
-            found.setdefault(new, [one] if one and (has_oracle or "oracle" not in old) else [])
-    for new in ("prior_trainings", "oracle_trainings"):
-        for training in found.get(new, []):
-            if "decay" in training:
-                training["schedule"] = "cosine" if training.pop("decay") else "constant"
-    vqvae = found.get("vqvae_training", {})
-    if "decay" in vqvae:
-        vqvae["codebook_decay"] = vqvae.pop("decay")
+            found[new] = [one] if (one := found.pop(old, None)) else []
+    for field in ("prior_trainings", "oracle_trainings", "vqvae_training"):
+        holders, name = _holders(found, f"{field}.decay")
+        for training in holders:
+            if name in training:
+                decay = training.pop(name)
+                falls = {"schedule": "cosine" if decay else "constant"}
+                training |= {"codebook_decay": decay} if field == "vqvae_training" else falls
     return found
 
 
