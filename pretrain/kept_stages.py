@@ -41,13 +41,13 @@ def stages(config: Mapping[str, Any]) -> dict[str, Stage]:
         return {f"recipe.{field}": _learnt(recipe.get(field)) for field in fields} | others
 
     def levels(stage: str, after: tuple[str, ...]) -> dict[str, Stage]:
-        nets, trainings = recipe[f"{stage}s"], recipe[f"{stage}_trainings"]
+        nets, trainings = recipe.get(f"{stage}s", ()), recipe.get(f"{stage}_trainings", ())
         return {
             f"{stage}_{n}": Stage(
                 {f"recipe.{stage}s.{n}": net, f"recipe.{stage}_trainings.{n}": _learnt(training)},
                 after,
             )
-            for n, (net, training) in enumerate(zip(nets, trainings, strict=True))
+            for n, (net, training) in enumerate(zip(nets, trainings, strict=False))
         }
 
     images = {name: config.get(name) for name in ("seed", "flip", "data_fingerprint")}
@@ -73,7 +73,7 @@ def stages(config: Mapping[str, Any]) -> dict[str, Stage]:
 
 
 def _discriminators(recipe: Mapping[str, Any], after: tuple[str, ...], own: Any) -> dict[str, Any]:
-    kind = recipe["discriminator_input"]
+    kind = recipe.get("discriminator_input")
     first = ("net", "training", "steps", "batch")
     fields = ["discriminator", *(f"discriminator_{field}" for field in first[1:])]
     found = {"discriminator": Stage(own("discriminator_input", "fakes", *fields), after)}
