@@ -111,7 +111,7 @@ def test_the_commands_that_contributors_read_are_there(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["tests", "publish"])
+@pytest.mark.parametrize("name", ["tests", "publish", "docs"])
 def test_a_workflow_has_no_more_rights_than_it_needs_and_runs_what_is_there(name):
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
     assert workflow["permissions"] == {}
