@@ -40,6 +40,8 @@ WHEEL = {
     "ral_env/bundles/*/*.safetensors": "its weights",
     "ral_env/bundles/*/*.npy": "its codes and stored features",
     "ral_env/nets/native/*.[ch]": "the sampler's source",
+    "ral_env/viewer/page/*": "the page of ral view",
+    "benchmarks/results/*.csv": "the leaderboard's rows",
     "*/py.typed": "types",
     "benchmarks/README.md": "what was measured",
 }

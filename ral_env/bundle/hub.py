@@ -17,7 +17,7 @@ from ral_env.bundle.manifest import BundleError
 SCHEME = "hub:"
 FETCHED = (".safetensors", ".npy")
 _ADDRESS = re.compile(
-    r"hub:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.][\w./-]*))?", re.ASCII
+    r"hub:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>(?!.*[.][.])[\w.][\w./-]*))?", re.ASCII
 )
 
 

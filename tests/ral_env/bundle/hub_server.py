@@ -21,7 +21,8 @@ class Hub(ThreadingHTTPServer):
         commits: by repository and commit, files by name.
         revisions: by repository, the commit of each branch and tag.
         private: repositories that want :data:`TOKEN`.
-        asked: (method, path) of all requests.
+        asked: (method, path) of all requests for files, and of all that write.
+        ranges: of the requests that want the rest of a file.
         cut: file names whose next download ends in the middle.
         lfs: contents by SHA-256.
     """
@@ -34,6 +35,7 @@ class Hub(ThreadingHTTPServer):
         self.revisions: dict[str, dict[str, str]] = {}
         self.private: set[str] = set()
         self.asked: list[tuple[str, str]] = []
+        self.ranges: list[str] = []
         self.cut: list[str] = []
         self.lfs: dict[str, bytes] = {}
 
@@ -85,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
         status = 200
         if wanted := self.headers.get("Range"):
+            self.server.ranges.append(wanted)
             first = int(wanted.removeprefix("bytes=").partition("-")[0])
             headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
             status, body = 206, body[first:]
@@ -107,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.commits.setdefault(repository, {})
             self.server.revisions.setdefault(repository, {})
             return self._json({"url": f"{self.server.url}/{repository}"})
+        if path == "/api/validate-yaml":  # of a card
+            return self._json({"errors": [], "warnings": []})
         if "/preupload/" in path:
             files = [
                 {
