@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,16 +32,6 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path, monk
     names = {"__name__": "page"}
     for block in PYTHON.findall(page.read_text()):
         exec(compile(block, str(page), "exec"), names)
-
-
-@pytest.mark.expensive  # tests/test_docs.py runs those of two ids whose nets are small
-@pytest.mark.filterwarnings("ignore::ral_env.StandInWarning")
-@pytest.mark.parametrize("page", sorted((DOCS / "environments").glob("RAL*.md")), ids=name)
-def test_the_python_of_an_environments_page_runs(page: Path):
-    (block,) = PYTHON.findall(page.read_text())
-    names: dict[str, Any] = {}
-    exec(compile(block, str(page), "exec"), names)
-    assert names["observations"].shape == (4, names["env"].unwrapped.layout.length)
 
 
 def test_python_that_is_run_elsewhere_is_there():
