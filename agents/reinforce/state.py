@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.evaluation.guard import Guard
 from agents.reinforce.config import Config
 from agents.training.discriminator import Adversary, Canvases
-from agents.training.finite import check_losses
 from agents.training.levels import LEARNING, check_levels
 from agents.training.processes import Processes
 from ral_env import bundle as bundles
 from ral_env.envs.vector import LatentCanvasVectorEnv
-from ral_env.nets import PatchGAN, backends, joint
+from ral_env.nets import PatchGAN, backends
 from ral_env.reward import NORMALISERS
 from ral_env.tasks import expect_ours
 
@@ -79,6 +79,7 @@ class TrainState:
         reference: the priors as they came.
         averages: the running averages of the policies, which is what a run returns.
         learning: those of the policies that learn.
+        guard: what looks at the averages now and then, and keeps the best; None without one.
         pool: the last rollouts' canvases, which the discriminator learns from.
         aucs: the discriminator's AUC in the last iterations.
         mean_return: moving average of the returns so far; None before the first rollout.
@@ -128,6 +129,16 @@ class TrainState:
             )
             for split in ("train", "validation")
         )
+
+        self.guard: Guard | None = None
+        if config.guard_every:
+            self.guard = Guard(
+                self.bundle,
+                self.averages,
+                config.guard_nll,
+                config.guard_patience,
+                seed=config.seed,
+            )
 
         self.pool: deque[Fakes] = deque(maxlen=max(1, config.fake_pool))
         self.aucs: deque[float] = deque(maxlen=20)
@@ -199,6 +210,7 @@ class TrainState:
             "aucs": list(self.aucs),
             "mean_return": self.mean_return,
             "warmup_updates": self.warmup_updates,
+            "guard": self.guard and self.guard.state_dict(),
             "backend": backends.chosen(self.policies),
             "generator": self.generator.get_state(),
             "noise": self.noise.get_state(),
@@ -222,6 +234,8 @@ class TrainState:
         self.warmup_updates = common.get("warmup_updates", self.config.discriminator_warmup)
         for nets in (self.policies, self.averages):
             backends.go_on_with(nets, common.get("backend", "eager"))  # once there was no other
+        if self.guard:
+            self.guard.load_state_dict(common["guard"])
         self.generator.set_state(common["generator"])
         self.noise.set_state(common["noise"])
         self.starts.bit_generator.state = common["starts"]
@@ -233,24 +247,6 @@ class TrainState:
             self.pool.append(self.fakes([grid.to(self.processes.device) for grid in stored]))
         for rng, state in zip(self.envs.rngs, of_this_process["envs"], strict=True):
             rng.bit_generator.state = state
-
-    @torch.no_grad()
-    def check_outputs(self) -> None:
-        """See that the policies and the discriminator say something finite of a real canvas.
-
-        Weights can be finite, and so large that what follows from them is not.
-
-        Raises:
-            NotFiniteError: if they do not.
-        """
-        grids = [grid[:1] for grid in self.real.grids]
-        for nets in (self.policies, self.averages):
-            log_prob = joint.total_log_prob(nets, grids)
-            remedy = f"lower learning_rate={self.config.learning_rate}"
-            check_losses({"log_prob": log_prob}, "the policy's", remedy)
-        scores = self.adversary.net(self.adversary.inputs(grids))
-        remedy = f"lower its learning rate ({self.config.discriminator.learning_rate})"
-        check_losses({"score": scores}, "the discriminator's", remedy)
 
     def fakes(self, grids: Grids) -> Fakes:
         """These codes and what the discriminator is shown of them."""
