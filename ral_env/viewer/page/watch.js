@@ -249,7 +249,7 @@ class Watch {
     const scores = this.panels.flatMap((panel) => [...panel.scored.values()].flatMap(({ map }) => map.flat()));
     this.strongest = Math.max(0.02, ...scores.map(Math.abs));
     const isScore = state.overlay === "scores" || state.overlay === "rewards";
-    const scale = isScore && scores.length ? ` The strongest tint is ${signed(this.strongest)}.` : "";
+    const scale = isScore && scores.length ? ` The strongest tint is ±${this.strongest.toFixed(2)}.` : "";
     this.legend.textContent = `${LEGENDS[state.overlay] ?? ""}${scale}`;
     for (const panel of this.panels) if (panel.painting) panel.draw(this.step);
   }

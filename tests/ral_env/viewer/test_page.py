@@ -190,7 +190,7 @@ def test_codes_are_painted_one_by_one_forth_and_back(tab):
 def test_two_tabs_with_one_seed_show_one_picture(tab):
     first, second = tab("seed=6"), tab("seed=7")
     pictures = [shown(first), shown(second)]
-    assert not np.array_equal(*pictures)
+    assert not np.array_equal(pictures[0], pictures[1])
     second.get_by_label("Seed").fill("6")
     second.get_by_label("Seed").press("Enter")
     until(lambda: np.array_equal(shown(second), pictures[0]))
@@ -257,15 +257,16 @@ def test_a_picture_is_completed_and_a_wrong_file_gets_words(tab, tmp_path, tiny)
     noise = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     (tmp_path / "letter.png").write_text("no picture")
-    first = page.locator(".completions img").first.get_attribute("src")
+    original = page.locator(".given img").first
+    first = original.get_attribute("src")
     page.locator("#file").set_input_files(tmp_path / "noise.png")
-    until(lambda: page.locator(".completions img").first.get_attribute("src") != first)
+    until(lambda: original.get_attribute("src") != first)
     assert page.locator(".completions img").count() == 4
-    mine = page.locator(".completions img").first.get_attribute("src")
+    mine = [each.get_attribute("src") for each in page.locator("img").all()]
     page.locator("#file").set_input_files(tmp_path / "letter.png")
     words = re.compile(r"letter\.png cannot be read \(.*\): expected a PNG, JPEG or other image")
     page.get_by_role("alert").filter(has_text=words).wait_for()
-    assert page.locator(".completions img").first.get_attribute("src") == mine
+    assert [each.get_attribute("src") for each in page.locator("img").all()] == mine
     codes = np.load(io.BytesIO(saved(page, "Save the completions' codes as NPY")))
     assert codes.shape == (4, 64)
     drawn = np.asarray(Image.open(io.BytesIO(saved(page, "Save all as PNG"))))
@@ -273,7 +274,7 @@ def test_a_picture_is_completed_and_a_wrong_file_gets_words(tab, tmp_path, tiny)
     # A link holds the picture, too, and what is kept of it.
     until(lambda: "picture=" in page.url)
     other = tab(page.url.partition("#")[2], wait="body[data-completed]")
-    assert other.locator(".completions img").first.get_attribute("src") == mine
+    assert [each.get_attribute("src") for each in other.locator("img").all()] == mine
     page.get_by_role("slider", name="Rows kept").fill("6")
     page.get_by_text("6 of 8 rows").wait_for()
 
