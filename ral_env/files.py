@@ -122,12 +122,13 @@ def read_rows(file: Path) -> list[Row]:
     """
     with file.open(newline="", encoding="utf-8") as stream:
         return [
-            {name: _number(cell) for name, cell in row.items() if cell not in ("", None)}
+            {name: number(cell) for name, cell in row.items() if cell not in ("", None)}
             for row in csv.DictReader(stream)
         ]
 
 
-def _number(cell: str) -> float:
+def number(cell: str) -> float:
+    """A CSV cell as an int where it is one, else as a float."""
     return int(cell) if cell.lstrip("-").isdigit() else float(cell)
 
 

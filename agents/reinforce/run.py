@@ -203,7 +203,9 @@ class Run:
                 "canvases": state.iteration * config.canvases, "seconds": result.seconds,
             }  # fmt: skip
             if not result.interrupted:
-                figures |= results(state.bundle, averages, seed=config.seed)
+                figures |= results(
+                    state.bundle, averages, seed=config.seed, reward_fn=config.reward_fn
+                )
             adversary = state.adversary
             self.folder.finish(
                 state.bundle,

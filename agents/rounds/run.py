@@ -20,7 +20,7 @@ from agents.training.signals import StopSignals
 from agents.training.timings import Timings
 from ral_env.picture import contact_sheet, to_bytes
 
-FREE = ("device", "rounds")  # what a run that goes on may change
+FREE = ("device", "rounds", "seconds")  # what a run that goes on may change
 
 
 class Run:
@@ -94,6 +94,10 @@ class Run:
     def seconds(self) -> float:
         """Seconds since the run began, those before it was cut included."""
         return self.timings.elapsed
+
+    def is_out_of_time(self) -> bool:
+        """Whether the seconds that the run was given are over."""
+        return self.config.seconds is not None and self.seconds >= self.config.seconds
 
     def log(self, row: Row) -> None:
         """Keep a round's row, a picture of its canvases and the policies; write a checkpoint."""

@@ -30,7 +30,6 @@ name that the file would have now. What comes before the first underscore is the
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -45,7 +44,8 @@ from torch import nn
 
 from ral_env import __version__, migrations
 from ral_env.bundle import manifest as manifests
-from ral_env.bundle.manifest import BundleError
+from ral_env.bundle.hub import name_of
+from ral_env.bundle.manifest import BundleError, sha256
 from ral_env.bundle.packing import PackedCodes, blocks, codes_dtype, pack, packed_bytes
 from ral_env.bundle.parts import Bundle, Later, StoredFeatures
 from ral_env.bundle.stored_arrays import read_array
@@ -62,7 +62,7 @@ def read(folder: Path) -> Bundle:
     """
     file = folder / "manifest.json"
     manifest, fields = manifests.parse(file)
-    _check_files(folder, fields)
+    manifests.check_files(file, fields)
     nets: Mapping[str, Any] = fields["nets"]
 
     def net(stem: str) -> nn.Module:
@@ -104,7 +104,7 @@ def read(folder: Path) -> Bundle:
         image_size=nets["vqvae"]["config"]["image_size"],
         dataset=fields["dataset"],
         version=str(fields["version"]),
-        name=folder.resolve().name,
+        name=name_of(folder) or folder.resolve().name,
     )
     object.__setattr__(bundle, "path", folder)
     object.__setattr__(bundle, "manifest", manifest)
@@ -164,22 +164,6 @@ def nets_by_stem(bundle: Bundle) -> dict[str, Any]:
     for kind, per_level in levels.items():
         nets |= {f"{kind}_{level}": net for level, net in enumerate(per_level)}
     return nets | {f"features_{name}": net for name, net in bundle.feature_nets.items()}
-
-
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check_files(folder: Path, fields: Mapping[str, Any]) -> None:
-    """All files that the manifest speaks of are listed with their hashes, and there."""
-    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
-    if missing := {part["file"] for part in parts} - set(fields["files"]):
-        raise BundleError(folder / "manifest.json", f"does not list {sorted(missing)}")
-    for name in fields["files"]:
-        if not (folder / name).is_file():
-            raise BundleError(folder / name, "is missing")
 
 
 def _layout(file: Path, stored: Mapping[str, Any]) -> CodeLayout:

@@ -39,6 +39,12 @@ def checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def write(file: Path, fields: Mapping[str, Any]) -> None:
     """Write a manifest of today's format, and its checksum."""
     manifest = json.loads(json.dumps({"format": FORMAT, **fields}))
@@ -84,6 +90,24 @@ def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise BundleError(file, f"is not a readable manifest ({error!r})") from error
     return manifest, fields
+
+
+def check_files(file: Path, fields: Mapping[str, Any]) -> None:
+    """Check that all files that a manifest speaks of are listed with their hashes, and there.
+
+    Args:
+        file: the manifest.
+        fields: its fields, those of format 4.
+
+    Raises:
+        BundleError: names the first that is not.
+    """
+    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
+    if missing := {part["file"] for part in parts} - set(fields["files"]):
+        raise BundleError(file, f"does not list {sorted(missing)}")
+    for name in fields["files"]:
+        if not (file.parent / name).is_file():
+            raise BundleError(file.parent / name, "is missing")
 
 
 def as_format_4(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ral_env.bundle.folder import nets_by_stem, sha256
+from ral_env.bundle.folder import nets_by_stem
 from ral_env.bundle.limits import SPLITS
-from ral_env.bundle.manifest import BundleError, as_format_4
+from ral_env.bundle.manifest import BundleError, as_format_4, sha256
 from ral_env.bundle.packing import PackedCodes, blocks
 from ral_env.bundle.parts import TUNING, Bundle, StoredFeatures
 from ral_env.bundle.stored_nets import NETS, kind_of, read_net

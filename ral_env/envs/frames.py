@@ -99,9 +99,9 @@ class FramePainter:
         if rows < self.scorer.min_rows:
             return
         finished = np.where(self.layout.head(rows), canvas, self.layout.outside)
-        stride = self.scorer.strides[0] * row_side  # in pixels of the frame
-        shape = (rows * row_side, frame.shape[1])
-        scores = reward.upsample(self.scorer.score(finished), shape, stride)
+        shape, score_map = (rows * row_side, frame.shape[1]), self.scorer.score(finished)
+        stride = self.scorer.cells_per_score(score_map, shape[1])  # in pixels of the frame
+        scores = reward.upsample(score_map, shape, stride)
         picture.tint_scores(frame[: rows * row_side], scores[0].cpu().numpy())
 
 
