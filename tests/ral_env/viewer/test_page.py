@@ -308,7 +308,7 @@ def test_a_game_is_played_to_its_reward(tab):
 
 
 def test_a_blind_vote_tells_afterwards(tab):
-    page = tab("tab=compare&seed=4", wait="body[data-round]")
+    page = tab("tab=compare&round=4", wait="body[data-round]")
     assert page.locator(".sheets .title").all_inner_texts() == ["Left", "Right"]
     left = page.get_by_role("button", name="Left looks more real")
     until(left.is_enabled)
