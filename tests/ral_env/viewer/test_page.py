@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_folders import make
 
 from ral_env import bundle
 
@@ -71,8 +72,14 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tiny: Path) -> Iterator[Served]:
-    found = Served(Library(tiny.parent, [str(tiny)]))
+def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the tiny bundle."""
+    return make(tmp_path_factory.mktemp("runs") / "mine", tiny)
+
+
+@pytest.fixture(scope="module")
+def served(tiny: Path, run: Path) -> Iterator[Served]:
+    found = Served(Library(run.parent, [str(tiny)]))
     yield found
     found.close()
 
@@ -94,7 +101,9 @@ def tab(browser, served, tiny) -> Iterator[Tab]:
     faults: list[str] = []
     contexts = []
 
-    def opened(state: str = "", wait: str = "body[data-painted]", **options: Any) -> Any:
+    def opened(
+        state: str = "", wait: str = "body[data-painted]", source: Path = tiny, **options: Any
+    ) -> Any:
         context = browser.new_context(**({"viewport": {"width": 1200, "height": 800}} | options))
         contexts.append(context)
         page = context.new_page()
@@ -108,7 +117,7 @@ def tab(browser, served, tiny) -> Iterator[Tab]:
                 else faults.append(request.url)
             ),
         )
-        page.goto(f"{served.address}#source={quote(str(tiny), safe='')}&{state}")
+        page.goto(f"{served.address}#source={quote(str(source), safe='')}&{state}")
         page.wait_for_selector(wait, state="attached")
         return page
 
@@ -320,6 +329,22 @@ def test_a_blind_vote_tells_afterwards(tab):
     page.get_by_role("button", name="Next round").click()
     until(lambda: page.locator("body").get_attribute("data-round") == "5")
     assert page.locator(".sheets .title").all_inner_texts() == ["Left", "Right"]
+
+
+def test_a_runs_policies_are_on_a_slider_beside_its_curves(tab, run):
+    page = tab("tab=compare", "body[data-compared]", source=run)
+    title = page.locator("figure .title").first
+    assert title.inner_text() == "RAL, step 150"
+    last = page.locator("figure img").first.get_attribute("src")
+    page.get_by_role("slider", name="Checkpoint").fill("0")
+    until(lambda: title.inner_text() == "MLE prior")
+    assert page.locator("figure img").first.get_attribute("src") != last
+    words = page.locator(".curve title").all_text_contents()
+    assert words == ["reward: -0.5 after 1; from -0.5 to 0.25 in all"]
+    watched = tab("", source=run)
+    titles = watched.locator("figure .title").all_inner_texts()
+    assert titles == ["MLE prior", "RAL, step 150", "Real"]
+    assert not np.array_equal(shown(watched, 0), shown(watched, 1))
 
 
 TABS = {
