@@ -4,7 +4,7 @@
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: test test-portable fuzz demo docs notebooks lint format wheel-test clean
+.PHONY: test test-portable fuzz faults soak demo docs notebooks lint format wheel-test clean
 
 test: lint
 	$(PYTEST) --cov
@@ -17,6 +17,15 @@ test-portable: test
 # Bundles that were altered in 10,000 ways: each loads, or is refused in a sentence.
 fuzz: .venv/installed
 	MUTANTS=10000 $(PYTEST) --timeout 36000 tests/ral_env/bundle/test_untrusted.py
+
+# Kills at each stage and algorithm, signals, full disks, two writers: runs go on exactly.
+faults: .venv/installed
+	$(PYTEST) --timeout 3600 -m faults
+
+# Episodes, as many as SOAK seconds take: nothing grows, nothing is not finite.
+SOAK := 3600
+soak: .venv/installed
+	SOAK=$(SOAK) $(PYTEST) -n 0 --timeout 0 -m soak
 
 demo: .venv/installed
 	$(BIN)/ral demo $(ARGS)

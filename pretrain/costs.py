@@ -305,7 +305,9 @@ def _peer_net(clone: str, config: VQVAEConfig) -> Any:
     """rosinality's VQ-VAE-2 with the sizes of a config."""
     with tempfile.TemporaryDirectory() as folder:
         # Its codebook imports this module to sum over processes; here there is one.
-        Path(folder, "distributed.py").write_text("def all_reduce(tensor):\n    return tensor\n")
+        Path(folder, "distributed.py").write_text(
+            "def all_reduce(tensor):\n    return tensor\n", encoding="utf-8"
+        )
         sys.path[:0] = [folder, clone]
         try:
             net: Any = importlib.import_module("vqvae").VQVAE(

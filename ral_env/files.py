@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
+import itertools
 import os
 import shutil
 import socket
@@ -114,8 +116,13 @@ def write_bytes(file: Path, data: bytes) -> None:
     write_whole(file, write)
 
 
-def read_rows(file: Path) -> list[Row]:
+def read_rows(file: Path, most: int | None = None) -> list[Row]:
     """The rows of a CSV of figures; a row lacks the columns that are empty in it.
+
+    Args:
+        file: the CSV.
+        most: how many rows are read at most: one that was being written when the run was cut, or
+            the disk was full, may be cut, too.
 
     Raises:
         ValueError: if a cell is no number.
@@ -123,13 +130,19 @@ def read_rows(file: Path) -> list[Row]:
     with file.open(newline="", encoding="utf-8") as stream:
         return [
             {name: number(cell) for name, cell in row.items() if cell not in ("", None)}
-            for row in csv.DictReader(stream)
+            for row in itertools.islice(csv.DictReader(stream), most)
         ]
 
 
 def number(cell: str) -> float:
     """A CSV cell as an int where it is one, else as a float."""
     return int(cell) if cell.lstrip("-").isdigit() else float(cell)
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_writable(file: Path) -> None:

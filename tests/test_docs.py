@@ -39,7 +39,7 @@ def test_pages_are_made_from_the_command_line(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(PAGES.iterdir()), ids=lambda path: path.stem)
 def test_a_page_is_sound_markdown(path: Path):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert not re.search(r"/(root|home|Users|work|tmp)/", text)  # no path of a machine
     assert "``" not in text.replace("```", "")  # no reST
     assert text.count("```") % 2 == 0 and text.replace("```", "").count("`") % 2 == 0

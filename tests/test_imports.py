@@ -112,7 +112,7 @@ SOURCES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_run_one_way(file: Path):
     package = ".".join(file.parent.relative_to(ROOT).parts)
-    assert not wrong_arrows(file.read_text(), package, module_of(file))
+    assert not wrong_arrows(file.read_text(encoding="utf-8"), package, module_of(file))
 
 
 def test_every_layer_is_walked():

@@ -85,14 +85,15 @@ def train(
     """
     state = TrainState(config, bundle)
     with Run(state, out, resume, clock) as run:
+        run.begin()
         with run.until_stopped(), run.bar(progress), finite.naming_last_good(run.checkpoint_file):
             if not run.history:
                 fakes = draw(state, config.discriminator_canvases, run)
                 train_discriminator(state, fakes, config.discriminator_warmup, run)
                 run.log({"round": 0} | measure(state, run))
 
-            while state.round < config.rounds and not run.is_out_of_time():
-                row: Row = {"round": state.round + 1}
+            while state.iteration < config.rounds and not run.is_out_of_time():
+                row: Row = {"round": state.iteration + 1}
 
                 # 1. The policy draws canvases, the discriminator learns from some of them against
                 #    reals, and its scores of the others tell how much rarer they are than reals.
@@ -104,10 +105,10 @@ def train(
                 row |= update_policy(state, pool, run)
 
                 # 3. Measure, log, checkpoint.
-                state.round += 1
+                state.iteration += 1
                 row |= measure(state, run)
                 if watch:
-                    row |= watch(state.round, list(state.policies))
+                    row |= watch(state.iteration, list(state.policies))
                 run.log(row)
 
             if run.folder.writes:

@@ -18,10 +18,10 @@ from ral_env.bundle.of_task import (
 )
 from ral_env.bundle.packing import RealCodes, codes_dtype
 from ral_env.bundle.parts import TUNING, Bundle, StoredFeatures, from_nets
-from ral_env.bundle.places import SHIPPED, find, home, named, names
+from ral_env.bundle.places import SHIPPED, absolute, find, home, named, names
 
 if TYPE_CHECKING:
-    from ral_env.bundle.store import load, recover, save, size_of, storable
+    from ral_env.bundle.store import check_place, load, recover, save, size_of, storable
 
 __all__ = [
     "SHIPPED",
@@ -31,6 +31,8 @@ __all__ = [
     "BundleError",
     "RealCodes",
     "StoredFeatures",
+    "absolute",
+    "check_place",
     "choose",
     "codes_dtype",
     "find",
@@ -52,7 +54,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "recover", "save", "size_of", "storable"):
+    if name in ("check_place", "load", "recover", "save", "size_of", "storable"):
         from ral_env.bundle import store
 
         return getattr(store, name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from ral_env import __version__
 from ral_env.bundle import manifest as manifests
 from ral_env.bundle.manifest import BundleError
+from ral_env.files import sha256
 
 SCHEME = "hub:"
 FETCHED = (".safetensors", ".npy")
@@ -46,7 +47,7 @@ def fetch(address: str) -> Path:
         if not name.endswith(FETCHED):
             raise BundleError(manifest, f"lists {name!r}: only {FETCHED} files are fetched")
         file = _download(address, repository, name, commit)
-        if manifests.sha256(file) != expected:
+        if sha256(file) != expected:
             file.resolve().unlink()
             raise BundleError(file, f"of {address} is not the one that its manifest lists")
     return manifest.parent

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ral_env.bundle import limits
+from ral_env.files import sha256
 
 FORMAT = 4
 READ = (2, 3, FORMAT)
@@ -28,6 +29,23 @@ class BundleError(ValueError):
         )
 
 
+def check_hash(file: Path, digest: str) -> Path:
+    """The file of a bundle, whose SHA-256 is the one that the manifest gives.
+
+    Raises:
+        BundleError: if it is not, or the file cannot be read.
+    """
+    try:
+        found = sha256(file)
+    except OSError as error:
+        raise BundleError(file, f"cannot be read ({error})") from error
+    if found != digest:
+        raise BundleError(
+            file, f"is cut or altered (SHA-256 {found[:12]}..., expected {digest[:12]}...)"
+        )
+    return file
+
+
 def checksum(manifest: Mapping[str, Any]) -> str:
     """SHA-256, in hexadecimal, of all of a manifest but its own ``checksum``.
 
@@ -37,12 +55,6 @@ def checksum(manifest: Mapping[str, Any]) -> str:
     fields = {name: value for name, value in manifest.items() if name != "checksum"}
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write(file: Path, fields: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ HOW = re.compile(r"^\*Run (shortened \(`FAST=1`\)|at full length) on one thread,
 def cells(source: Path) -> list[tuple[str, str]]:
     """Kind and text of each cell of a file in the percent format."""
     found = []
-    for block in re.split(r"^# %%", source.read_text(), flags=re.MULTILINE)[1:]:
+    for block in re.split(r"^# %%", source.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         mark, _, text = block.partition("\n")
         if "[markdown]" in mark:
             found.append(("markdown", re.sub(r"^# ?", "", text, flags=re.MULTILINE).strip()))

@@ -30,7 +30,7 @@ def name(page: Path) -> str:
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # what a page writes is not left in the tree
     names = {"__name__": "page"}
-    for block in PYTHON.findall(page.read_text()):
+    for block in PYTHON.findall(page.read_text(encoding="utf-8")):
         exec(compile(block, str(page), "exec"), names)
 
 
@@ -41,7 +41,7 @@ def test_python_that_is_run_elsewhere_is_there():
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_pages_links_and_pictures_are_there(page: Path):
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not target.startswith(("http://", "https://", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), target

@@ -32,7 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def table(file: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(file.read_text().splitlines()))
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
 def test_a_new_run_writes_what_was_asked_for(tmp_path):
@@ -194,3 +194,17 @@ def test_timings_count_parts_by_the_clock_they_are_given():
     now[0] += 4
     assert timings.elapsed == 5 + 7
     assert timings.take() == {"seconds_sampling": 3.0} and timings.take() == {}
+
+
+def test_a_fingerprint_stands_for_how_a_path_is_spelt(tmp_path):
+    """Where both runs have one: else the path is all that there is to compare."""
+    same = {"stands_for": {"bundle": "bundle_digest"}, "resume": True}
+    asked = CONFIG | {"bundle": "mine", "bundle_digest": "1a"}
+    opened(tmp_path / "run", asked).close()
+    opened(tmp_path / "run", asked | {"bundle": "./mine"}, **same).close()
+    with pytest.raises(ValueError, match="bundle_digest: '1a' then, '2b' now"):
+        opened(tmp_path / "run", asked | {"bundle_digest": "2b"}, **same)
+    opened(tmp_path / "early", CONFIG | {"bundle": "mine"}).close()
+    opened(tmp_path / "early", asked, **same).close()
+    with pytest.raises(ValueError, match="bundle: 'mine' then, './mine' now"):
+        opened(tmp_path / "early", asked | {"bundle": "./mine"}, **same)

@@ -368,7 +368,7 @@ def test_every_tab_fits_and_has_no_serious_fault(tab, name, width, scheme):
     assert red < 60 if scheme == "dark" else red > 200
     if not AXE.is_file():
         pytest.skip("the page fits; axe-core is not here (AXE=.../axe.min.js) to look further")
-    page.evaluate(AXE.read_text())
+    page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run()")["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
     assert not serious, [(each["id"], each["nodes"][0]["html"]) for each in serious]
