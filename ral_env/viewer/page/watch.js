@@ -299,7 +299,7 @@ class Watch {
     let [position, before] = [this.step, performance.now()];
     const tick = (now) => {
       if (!this.isPlaying) return;
-      position += (Math.min(now - before, 250) / 1000) * state.speed;
+      position += (Math.min(now - before, 1000) / 1000) * state.speed; // no leap after a hidden tab
       before = now;
       for (const { film } of this.panels) position = Math.min(position, film ? film.ready(this.step) : this.step);
       if (Math.floor(position) > this.step) this.show(Math.floor(position));
