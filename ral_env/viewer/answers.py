@@ -161,6 +161,9 @@ def complete(
     bundle = _with(found, policy)
     envs = LatentCanvasVectorEnv(_whole("count", count, 1, MOST), bundle, autoreset_mode="disabled")
     done = complete_image(envs, pixels, rows, _temperature(temperature), _seed(seed))
+    # Decoded one by one, as everywhere here; in a batch a pixel may round to the next grey.
+    shown = [paintings.frame(found, codes).transpose(2, 0, 1) for codes in done.codes]
+    done = replace(done, images=np.stack(shown))
     drawn = io.BytesIO()
     sheet([done.columns()]).save(drawn, "PNG")
     return {

@@ -78,7 +78,8 @@ def expected(
 def place(layout: CodeLayout, cell: int) -> tuple[int, int, int]:
     """Level, row and column of a cell."""
     level = next(i for i, cells in enumerate(layout.slices) if cell < cells.stop)
-    return level, *divmod(cell - layout.slices[level].start, layout.levels[level][1])
+    row, column = divmod(cell - layout.slices[level].start, layout.levels[level][1])
+    return level, row, column
 
 
 def upto(layout: CodeLayout, canvas: np.ndarray, step: int) -> np.ndarray:

@@ -30,10 +30,9 @@ class Sheet {
     this.image = make("img", { class: "pixels" });
   }
 
-  async ask(policy, words, signal) {
+  async ask(policy, words, seed, signal) {
     const given = {
-      source: this.source.source, policy, count: sheets(this.source), seed: state.seed,
-      temperature: state.temperature,
+      source: this.source.source, policy, count: sheets(this.source), seed, temperature: state.temperature,
     };
     const url = URL.createObjectURL(await ask("contact", given, signal));
     URL.revokeObjectURL(this.image.src);
@@ -69,7 +68,7 @@ class Training {
   ask(before = 0) {
     const policy = this.source.policies[state.at];
     this.asking.run(async (signal) => {
-      if (policy) await this.sheet.ask(policy.name, `Pictures of ${policy.title}`, signal);
+      if (policy) await this.sheet.ask(policy.name, `Pictures of ${policy.title}`, state.seed, signal);
       this.title.textContent = policy?.title ?? "No policy yet";
       this.figures ??= (await ask("curves", { source: this.source.source }, signal)).columns;
       this.#draw(policy?.name);
@@ -106,7 +105,7 @@ class Blind {
     this.verdict = make("p", { "aria-live": "polite" });
     this.buttons = ["Left", "Right"].map((side, index) =>
       button(`${side} looks more real`, () => this.#vote(index), { class: "vote" }));
-    this.next = button("Next round", () => { set({ seed: state.seed + 1 }); this.ask(); });
+    this.next = button("Next round", () => { set({ round: state.round + 1 }); this.ask(); });
     const options = this.painters.map(({ name, title }) => [name, title]);
     const choose = (index) => (name) => {
       this.pair[index] = name;
@@ -135,9 +134,9 @@ class Blind {
     this.titles.forEach((title, i) => (title.textContent = ["Left", "Right"][i]));
     this.asking.run(async (signal) => {
       const words = ["Left sheet", "Right sheet"];
-      await Promise.all(this.sheets.map((sheet, i) => sheet.ask(this.order[i], words[i], signal)));
+      await Promise.all(this.sheets.map((sheet, i) => sheet.ask(this.order[i], words[i], state.round, signal)));
       for (const press of this.buttons) press.disabled = false;
-      document.body.dataset.round = state.seed;
+      document.body.dataset.round = state.round;
     });
   }
 

@@ -170,10 +170,10 @@ export class Picture {
       const inside = [
         make("img", { src: patch, alt: `code ${code}` }),
         make("span", {}, share),
-        make("span", { class: "quiet" }, `${code}${code === written ? " ✓" : ""}`),
+        make("span", { class: "quiet", "aria-hidden": "true" }, `${code}${code === written ? " ✓" : ""}`),
       ];
       const body = pick
-        ? make("button", { type: "button", onclick: () => pick(code), "aria-label": `Code ${code}, ${share}` }, ...inside)
+        ? make("button", { type: "button", onclick: () => pick(code) }, ...inside)
         : make("span", {}, ...inside);
       return make("li", { class: code === written ? "written" : "" }, body);
     });
@@ -184,9 +184,9 @@ export class Picture {
 
 // Colours of scores, of which `most` is given the strongest.
 export function scoreColour(most) {
-  return (score) => `rgba(${score >= 0 ? REAL : FAKE}, ${0.65 * Math.min(1, Math.abs(score) / most)})`;
+  return (score) => `rgba(${score >= 0 ? REAL : FAKE}, ${0.45 * Math.min(1, Math.abs(score) / most)})`;
 }
 
 export function entropyColour(most) {
-  return (nats) => `rgba(${UNSURE}, ${0.85 * Math.min(1, Math.max(0, nats / most))})`;
+  return (nats) => `rgba(${UNSURE}, ${0.7 * Math.min(1, Math.max(0, nats / most))})`;
 }

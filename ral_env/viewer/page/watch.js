@@ -249,7 +249,7 @@ class Watch {
     const scores = this.panels.flatMap((panel) => [...panel.scored.values()].flatMap(({ map }) => map.flat()));
     this.strongest = Math.max(0.02, ...scores.map(Math.abs));
     const isScore = state.overlay === "scores" || state.overlay === "rewards";
-    const scale = isScore && scores.length ? ` The strongest tint is ${signed(this.strongest)}.` : "";
+    const scale = isScore && scores.length ? ` The strongest tint is ±${this.strongest.toFixed(2)}.` : "";
     this.legend.textContent = `${LEGENDS[state.overlay] ?? ""}${scale}`;
     for (const panel of this.panels) if (panel.painting) panel.draw(this.step);
   }
@@ -299,7 +299,7 @@ class Watch {
     let [position, before] = [this.step, performance.now()];
     const tick = (now) => {
       if (!this.isPlaying) return;
-      position += (Math.min(now - before, 250) / 1000) * state.speed;
+      position += (Math.min(now - before, 1000) / 1000) * state.speed; // no leap after a hidden tab
       before = now;
       for (const { film } of this.panels) position = Math.min(position, film ? film.ready(this.step) : this.step);
       if (Math.floor(position) > this.step) this.show(Math.floor(position));

@@ -153,6 +153,7 @@ def test_of_the_policies_on_the_way_a_run_keeps_some_from_the_first_to_the_last(
 ):
     monkeypatch.setattr(run_folder, "KEPT_POLICIES", 4)
     nets, run = bundles.load(tiny_two_codes).priors, opened(tmp_path / "run")
+    kept, steps = [], []
     for step in range(10, 100, 10):
         run.keep_policies(nets, step)
         kept = sorted((tmp_path / "run").glob("policy-*.safetensors"))

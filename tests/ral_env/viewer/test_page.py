@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_folders import make
 
 from ral_env import bundle
 
@@ -71,8 +72,14 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tiny: Path) -> Iterator[Served]:
-    found = Served(Library(tiny.parent, [str(tiny)]))
+def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the tiny bundle."""
+    return make(tmp_path_factory.mktemp("runs") / "mine", tiny)
+
+
+@pytest.fixture(scope="module")
+def served(tiny: Path, run: Path) -> Iterator[Served]:
+    found = Served(Library(run.parent, [str(tiny)]))
     yield found
     found.close()
 
@@ -94,7 +101,9 @@ def tab(browser, served, tiny) -> Iterator[Tab]:
     faults: list[str] = []
     contexts = []
 
-    def opened(state: str = "", wait: str = "body[data-painted]", **options: Any) -> Any:
+    def opened(
+        state: str = "", wait: str = "body[data-painted]", source: Path = tiny, **options: Any
+    ) -> Any:
         context = browser.new_context(**({"viewport": {"width": 1200, "height": 800}} | options))
         contexts.append(context)
         page = context.new_page()
@@ -108,7 +117,7 @@ def tab(browser, served, tiny) -> Iterator[Tab]:
                 else faults.append(request.url)
             ),
         )
-        page.goto(f"{served.address}#source={quote(str(tiny), safe='')}&{state}")
+        page.goto(f"{served.address}#source={quote(str(source), safe='')}&{state}")
         page.wait_for_selector(wait, state="attached")
         return page
 
@@ -190,7 +199,7 @@ def test_codes_are_painted_one_by_one_forth_and_back(tab):
 def test_two_tabs_with_one_seed_show_one_picture(tab):
     first, second = tab("seed=6"), tab("seed=7")
     pictures = [shown(first), shown(second)]
-    assert not np.array_equal(*pictures)
+    assert not np.array_equal(pictures[0], pictures[1])
     second.get_by_label("Seed").fill("6")
     second.get_by_label("Seed").press("Enter")
     until(lambda: np.array_equal(shown(second), pictures[0]))
@@ -257,15 +266,16 @@ def test_a_picture_is_completed_and_a_wrong_file_gets_words(tab, tmp_path, tiny)
     noise = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     (tmp_path / "letter.png").write_text("no picture")
-    first = page.locator(".completions img").first.get_attribute("src")
+    original = page.locator(".given img").first
+    first = original.get_attribute("src")
     page.locator("#file").set_input_files(tmp_path / "noise.png")
-    until(lambda: page.locator(".completions img").first.get_attribute("src") != first)
+    until(lambda: original.get_attribute("src") != first)
     assert page.locator(".completions img").count() == 4
-    mine = page.locator(".completions img").first.get_attribute("src")
+    mine = [each.get_attribute("src") for each in page.locator("img").all()]
     page.locator("#file").set_input_files(tmp_path / "letter.png")
     words = re.compile(r"letter\.png cannot be read \(.*\): expected a PNG, JPEG or other image")
     page.get_by_role("alert").filter(has_text=words).wait_for()
-    assert page.locator(".completions img").first.get_attribute("src") == mine
+    assert [each.get_attribute("src") for each in page.locator("img").all()] == mine
     codes = np.load(io.BytesIO(saved(page, "Save the completions' codes as NPY")))
     assert codes.shape == (4, 64)
     drawn = np.asarray(Image.open(io.BytesIO(saved(page, "Save all as PNG"))))
@@ -273,7 +283,7 @@ def test_a_picture_is_completed_and_a_wrong_file_gets_words(tab, tmp_path, tiny)
     # A link holds the picture, too, and what is kept of it.
     until(lambda: "picture=" in page.url)
     other = tab(page.url.partition("#")[2], wait="body[data-completed]")
-    assert other.locator(".completions img").first.get_attribute("src") == mine
+    assert [each.get_attribute("src") for each in other.locator("img").all()] == mine
     page.get_by_role("slider", name="Rows kept").fill("6")
     page.get_by_text("6 of 8 rows").wait_for()
 
@@ -307,7 +317,7 @@ def test_a_game_is_played_to_its_reward(tab):
 
 
 def test_a_blind_vote_tells_afterwards(tab):
-    page = tab("tab=compare&seed=4", wait="body[data-round]")
+    page = tab("tab=compare&round=4", wait="body[data-round]")
     assert page.locator(".sheets .title").all_inner_texts() == ["Left", "Right"]
     left = page.get_by_role("button", name="Left looks more real")
     until(left.is_enabled)
@@ -319,6 +329,22 @@ def test_a_blind_vote_tells_afterwards(tab):
     page.get_by_role("button", name="Next round").click()
     until(lambda: page.locator("body").get_attribute("data-round") == "5")
     assert page.locator(".sheets .title").all_inner_texts() == ["Left", "Right"]
+
+
+def test_a_runs_policies_are_on_a_slider_beside_its_curves(tab, run):
+    page = tab("tab=compare", "body[data-compared]", source=run)
+    title = page.locator("figure .title").first
+    assert title.inner_text() == "RAL, step 150"
+    last = page.locator("figure img").first.get_attribute("src")
+    page.get_by_role("slider", name="Checkpoint").fill("0")
+    until(lambda: title.inner_text() == "MLE prior")
+    assert page.locator("figure img").first.get_attribute("src") != last
+    words = page.locator(".curve title").all_text_contents()
+    assert words == ["reward: -0.5 after 1; from -0.5 to 0.25 in all"]
+    watched = tab("", source=run)
+    titles = watched.locator("figure .title").all_inner_texts()
+    assert titles == ["MLE prior", "RAL, step 150", "Real"]
+    assert not np.array_equal(shown(watched, 0), shown(watched, 1))
 
 
 TABS = {

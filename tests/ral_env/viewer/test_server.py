@@ -63,7 +63,7 @@ def test_every_file_of_the_page_is_served_and_asks_for_nothing_elsewhere(served)
         assert status == 200 and body == file.read_bytes()
         assert headers["Content-Security-Policy"].startswith("default-src 'self';")
         # A namespace is a name; nobody asks for it.
-        text = re.sub(r"(?m)//\s.*$", "", file.read_text())  # without comments
+        text = re.sub(r"(?m)//\s.*$", "", file.read_text(encoding="utf-8"))  # without comments
         addresses = re.findall(r"(?:https?:)?//[\w.]+", text)
         assert set(addresses) <= {"http://www.w3.org"}, file
     assert send(f"{served[0]}/")[2] == (PAGE / "index.html").read_bytes()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from run_folders import keep, make
 
 from ral_env import bundle
 from ral_env.viewer import sources
@@ -17,24 +17,10 @@ from ral_env.viewer.answers import answer
 from ral_env.viewer.sources import Library
 
 
-def keep(run: Path, step: int, shift: float, made: bundle.Bundle) -> None:
-    """What a run leaves of its policies: those of the bundle, shifted, in 16 bits."""
-    nets = torch.nn.ModuleList(made.priors)
-    state = {name: (value + shift).half() for name, value in nets.state_dict().items()}
-    (run / f"policy-{step:07d}.safetensors").write_bytes(save(state))
-
-
 @pytest.fixture
 def run(tiny_two: Path, tmp_path: Path) -> Path:
-    """A run that is at its 150th step, below a folder of runs."""
-    folder = tmp_path / "runs" / "mine"
-    folder.mkdir(parents=True)
-    config = {"env": "RALBundle-v0", "bundle": str(tiny_two)}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "progress.csv").write_text("iteration,reward,auc\n1,-0.5,\n2,0.25,nan\n")
-    for step in (1, 50, 150):
-        keep(folder, step, step / 1000, bundle.load(tiny_two))
-    return folder
+    """A run, below a folder of runs."""
+    return make(tmp_path / "runs" / "mine", tiny_two)
 
 
 def test_a_run_has_its_prior_its_steps_and_its_end(run, tiny_two):
@@ -52,9 +38,9 @@ def test_a_run_has_its_prior_its_steps_and_its_end(run, tiny_two):
     tuned = dataclasses.replace(made, priors=tuple(source.nets("step-150")))
     bundle.save(run / "bundle", tuned, metrics={})
     assert list(source.policies())[-2:] == ["step-200", "final"]
-    assert torch.equal(
-        source.nets("final")[0].embedding.weight, source.nets("step-150")[0].embedding.weight
-    )
+    for net, kept in zip(source.nets("final"), source.nets("step-150"), strict=True):
+        for ours, theirs in zip(net.parameters(), kept.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_a_policy_of_another_net_is_refused_by_name(run, tiny):
