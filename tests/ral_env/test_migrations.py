@@ -10,6 +10,7 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -112,9 +113,10 @@ def test_an_early_recipe_has_a_list_for_its_levels_and_says_what_decays():
 @pytest.mark.parametrize("name", bundles.names())
 def test_what_ships_says_how_its_priors_learned(name):
     made = bundles.load(name, verify=False)
-    trainings = made.recipe["prior_trainings"]
-    settings = [{k: tuple(v) if k == "betas" else v for k, v in t.items()} for t in trainings]
-    assert len([PriorTraining(**each) for each in settings]) == len(made.layout.levels)
+    trainings: list[dict[str, Any]] = made.recipe["prior_trainings"]
+    settings = [PriorTraining(**each | {"betas": (0.9, 0.999)}) for each in trainings]
+    assert len(settings) == len(made.layout.levels)
+    assert all(each.get("betas", [0.9, 0.999]) == [0.9, 0.999] for each in trainings)
 
 
 def test_settings_of_a_stage_that_came_later_are_those_asked_for():
