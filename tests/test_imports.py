@@ -23,13 +23,14 @@ BUNDLE = (
     {"ral_env", "ral_env.bundle", "ral_env.reward", "ral_env.picture"} | LOWEST | EPISODE | NETS
 )
 ENVS = BUNDLE | {"ral_env.envs"}
-CALLS = {f"ral_env.{name}" for name in ("sample", "complete", "film", "cli", "testing")}
+CALLS = {f"ral_env.{name}" for name in ("sample", "complete", "film", "push", "cli", "testing")}
 TRAINING = ENVS | {"agents.training"}
 EVALUATION = TRAINING | {"agents.evaluation"}
 AGENTS = EVALUATION | {"agents.reinforce", "agents.rounds", "agents.sb3", "agents"}
 # layer -> what it may import of this project; the longest name that fits a module is its layer
 ARROWS: dict[str, set[str]] = {
     "ral_env": {"ral_env.tasks", "ral_env.migrations", "ral_env.forks"},  # its face
+    "ral_env.__main__": {"ral_env.cli"},
     "ral_env.ranges": set(),
     "ral_env.migrations": set(),
     "ral_env.forks": set(),
@@ -43,8 +44,10 @@ ARROWS: dict[str, set[str]] = {
     "ral_env.picture": NETS,
     "ral_env.bundle": BUNDLE,
     "ral_env.envs": ENVS,
+    "ral_env.example_rewards": ENVS,
     "ral_env.streams": set(),
     **{name: ENVS | CALLS | {"ral_env.streams"} for name in CALLS},
+    "ral_env.viewer": ENVS | CALLS | {"ral_env.viewer"},
     "agents.training": TRAINING,
     "agents.evaluation": EVALUATION,
     "agents.reinforce": EVALUATION | {"agents.reinforce"},

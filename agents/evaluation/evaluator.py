@@ -10,6 +10,7 @@ figure          what it is (nats are per canvas)
 =============== ===================================================================================
 ``score``       Mean normalised score by the bundle's discriminator; real is high. That was trained
                 against the MLE prior, and may like what is nothing like it.
+``own_reward``  Mean of what a reward function of one's own gives a canvas (of a map, its mean).
 ``diversity``   Share of pairs of canvases that differ in a cell, the mean over cells, 0 to 1.
 ``fd``          Fréchet distance to held-out real codes, both decoded, in the first feature net's
                 space.
@@ -26,8 +27,9 @@ figure          what it is (nats are per canvas)
 =============== ===================================================================================
 
 The last four are told of a prior G alone, the others of any canvases; ``fd`` to ``coverage`` where
-the bundle has a feature net, ``nll_oracle`` and both KLs where it has an oracle. Precision, recall,
-density and coverage are those of the first feature net's space.
+the bundle has a feature net, ``nll_oracle`` and both KLs where it has an oracle, ``own_reward``
+where a reward function is given. Precision, recall, density and coverage are those of the first
+feature net's space.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from torch import Tensor
 from agents.evaluation import metrics
 from agents.training.files import Row
 from ral_env import bundle as bundles
+from ral_env.envs.reward_fn import RewardFunction
 from ral_env.nets import joint, represent
 from ral_env.nets.protocol import Prior
 from ral_env.ranges import check_ranges
@@ -146,12 +149,18 @@ class Evaluator:
         batches: Canvases that pass a net together.
         split: Which real codes are the held-out ones: ``"test"`` for what is reported,
             ``bundle.tuning_split`` for what is chosen.
+        reward_fn: Name of a reward function of one's own, see :mod:`ral_env.envs.reward_fn`.
     """
 
     def __init__(
-        self, bundle: bundles.Bundle, batches: BatchSizes | None = None, split: str = "test"
+        self,
+        bundle: bundles.Bundle,
+        batches: BatchSizes | None = None,
+        split: str = "test",
+        reward_fn: str | None = None,
     ):
         self.bundle = bundle
+        self.reward_fn = None if reward_fn is None else RewardFunction(reward_fn)
         self.batches = batches or BatchSizes()
         self.split = split
         self.held_out = bundle.layout.as_grids(bundle.split(split))
@@ -220,6 +229,10 @@ class Evaluator:
             "score": torch.cat(scores).mean().item(),
             "diversity": metrics.diversity(bundle.layout.flatten(grids)),
         }
+        if self.reward_fn is not None:
+            parts = _split(grids, self.batches.decode)
+            paid = [single(self.reward_fn(bundle.vqvae, part)) for part in parts]
+            row["own_reward"] = torch.cat(paid).mean().item()
         features = self.features(grids)
         row |= feature_figures(self.held_out_features, features)
         if bundle.oracles:
@@ -338,6 +351,7 @@ def results(
     seed: int = 0,
     count: int = 1000,
     grids: Sequence[Tensor] | None = None,
+    reward_fn: str | None = None,
 ) -> Row:
     """The figures that a run ends in: its policy's, and as ``prior_...`` those of the MLE prior.
 
@@ -345,11 +359,12 @@ def results(
         policies: One a level, the coarsest first; none where the policy is no prior.
         count: Number of canvases to sample.
         grids: What the policy has written, as many canvases, where there is nothing to sample from.
+        reward_fn: As of :class:`Evaluator`.
 
     Returns:
         See the top of this file for what each figure is.
     """
-    evaluator, row = Evaluator(bundle), Row()
+    evaluator, row = Evaluator(bundle, reward_fn=reward_fn), Row()
     if policies:
         row |= evaluator.evaluate_prior(TemperedPrior(policies), count, seed).figures
     elif grids is not None:

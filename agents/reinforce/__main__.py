@@ -39,7 +39,7 @@ from ral_env.ranges import COUNT, check_values
 # Every field of Config is in one group of the help.
 GROUPS = {
     "what is trained, and on which rewards": (
-        "env", "bundle", "levels", "start", "reward", "reward_source", "gamma",
+        "env", "bundle", "levels", "start", "reward", "reward_source", "reward_fn", "gamma",
     ),
     "where it runs": ("device", "seed", "checkpoint_every", "step_by_step"),
     "how long": ("iterations", "seconds", "canvases", "group"),
@@ -71,8 +71,9 @@ def default_settings(argv: list[str]) -> tuple[dict[str, Any], str]:
     the preset: the one that is named, or the one for priors of the bundle's size.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--preset", "--env", "--bundle", "--out", "--seed", "--discriminator_input"):
-        first.add_argument(option)
+    options = ("preset", "env", "bundle", "out", "seed", "discriminator_input", "reward_fn")
+    for option in options:
+        first.add_argument(f"--{option}")
     first.add_argument("--resume", action="store_true")
     asked = first.parse_known_args(argv)[0]
     asked.env, asked.seed = asked.env or Config.env, asked.seed or Config.seed
@@ -88,7 +89,9 @@ def default_settings(argv: list[str]) -> tuple[dict[str, Any], str]:
     if name not in PRESETS:
         return {}, ""  # the parser of all options refuses it
     config = fit_preset(name, bundle, asked.discriminator_input)
-    if PRESETS[name].discriminator_net is None and config.discriminator_net is not None:
+    if asked.reward_fn not in (None, "null"):
+        reason += f"; {asked.reward_fn} pays, so no discriminator learns"
+    elif PRESETS[name].discriminator_net is None and config.discriminator_net is not None:
         reason += (
             f"; a new discriminator of {config.discriminator_input!r}, with "
             f"{config.discriminator_warmup} updates of warm-up, as the bundle's is of "

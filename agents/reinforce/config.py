@@ -21,6 +21,9 @@ class Config:
             ``rowwise``.
         reward_source: What pays: the ``discriminator``, or a control arm, ``constant``, ``random``
             or ``shuffled``.
+        reward_fn: What pays in place of the discriminator, as ``package.module:function``; see
+            :mod:`ral_env.envs.reward_fn`. No discriminator learns then: its updates, their warm-up
+            and the gate are 0, and ``auc`` tells what the bundle's makes of the canvases.
         start: How episodes start; ``partial`` is the paper's partial generation (section 4.3).
         levels: Whose priors learn: ``both`` is all levels in the same iteration; ``top`` and
             ``bottom`` (all but the top) leave the others as they are.
@@ -71,6 +74,7 @@ class Config:
     bundle: str | None = None
     reward: Literal["single", "intermediate", "rowwise"] = "single"
     reward_source: Literal["discriminator", "constant", "random", "shuffled"] = "discriminator"
+    reward_fn: str | None = None
     start: Literal["full", "continue", "scratch", "partial"] = "partial"
     levels: Literal["both", "top", "bottom"] = "both"
     iterations: int = 1000
@@ -128,6 +132,9 @@ class Config:
             checkpoint_every="[1, inf)",
             seed=SEED,
         )
+        if self.reward_fn is not None:
+            for name in ("discriminator_warmup", "discriminator_updates", "gate_auc"):
+                object.__setattr__(self, name, type(getattr(self, name))(0))
         if self.baseline == "leave-one-out" and self.canvases < 2:
             raise ValueError("baseline='leave-one-out' needs canvases of at least 2, got 1")
         if self.baseline == "group" and self.group < 2:

@@ -90,9 +90,11 @@ def train(
                 if config.fake_pool:
                     state.pool.append(rollout.fakes)
 
-                # 3. Its scores, normalised by the largest of this batch of reals and fakes, pay.
-                state.adversary.normaliser.update(real_maps, fake_maps)
-                state.adversary.score_in(state.envs)
+                # 3. Its scores, normalised by the largest of this batch of reals and fakes, pay;
+                #    or a reward_fn does, which the environments know.
+                if config.reward_fn is None:
+                    state.adversary.normaliser.update(real_maps, fake_maps)
+                    state.adversary.score_in(state.envs)
                 rewards, step_rewards = play(state, rollout, fake_maps, run.timings)
                 row["reward"] = rewards.mean().item()
                 row["reward_scale"] = state.adversary.normaliser.scale
@@ -208,7 +210,8 @@ def play(
             for cell in np.flatnonzero(rollout.start[0] == state.layout.empty):
                 _, rewards, _, _, infos = envs.step(codes[:, cell])
         else:
-            score_map = state.processes.shard(score_maps)
+            own = state.config.reward_fn is not None
+            score_map = None if own else state.processes.shard(score_maps)
             _, rewards, _, _, infos = envs.complete(codes, score_map)
     step_rewards = torch.from_numpy(infos["step_rewards"]).to(state.processes.device)
     return torch.from_numpy(rewards), step_rewards

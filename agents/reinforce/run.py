@@ -59,7 +59,8 @@ class Run(PolicyRun[TrainState]):
 
     def measure(self, policies: Sequence[Any]) -> dict[str, Any]:
         """Those that every algorithm has."""
-        return results(self.state.bundle, policies, seed=self.config.seed)
+        config = self.config
+        return results(self.state.bundle, policies, seed=config.seed, reward_fn=config.reward_fn)
 
     def is_asked_to_stop(self) -> bool:
         """Whether a signal came, to any of the processes."""
@@ -82,7 +83,7 @@ class Run(PolicyRun[TrainState]):
         return 1 - (1 - self.config.final_rate) * done
 
     def log(self, row: Row, rollout: Rollout) -> None:
-        """Keep an iteration's row and, now and then, a picture of its canvases."""
+        """Keep an iteration's row and, now and then, a picture of its canvases and the policies."""
         self.history.append(row)
         if not self.folder.writes:
             return
@@ -93,6 +94,7 @@ class Run(PolicyRun[TrainState]):
             self.folder.picture(
                 f"samples-{iteration:05d}.png", "samples", sheet, figures, iteration
             )
+            self.folder.keep_policies(self.state.averages, iteration)
 
     @contextmanager
     def bar(self, shown: bool) -> Iterator[ProgressBar]:

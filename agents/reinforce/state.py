@@ -108,11 +108,12 @@ class TrainState:
         self.optimizer = torch.optim.Adam(
             self.learning.parameters(), lr=config.learning_rate, betas=config.betas
         )
+        own = config.reward_fn is not None  # the bundle's discriminator then only watches
         self.adversary = Adversary(
             self._discriminator().to(device),
             config.discriminator,
             codec=vqvae,
-            input=config.discriminator_input,
+            input=self.bundle.discriminator_input if own else config.discriminator_input,
             normaliser=NORMALISERS[config.normaliser](self.bundle.reward_scale),
             processes=self.processes,
         )
@@ -144,6 +145,7 @@ class TrainState:
             num_envs=self.canvases,
             reward=config.reward,
             reward_source=config.reward_source,
+            reward_fn=config.reward_fn,
             autoreset_mode="disabled",
             device=self.processes.device,
             **arguments,
@@ -158,6 +160,8 @@ class TrainState:
             ValueError: if the bundle's sees something else.
         """
         config = self.config
+        if config.reward_fn is not None:
+            return copy.deepcopy(self.bundle.discriminator)
         if config.discriminator_net is not None:
             return PatchGAN(config.discriminator_net)
         if self.bundle.discriminator_input != config.discriminator_input:

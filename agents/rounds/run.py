@@ -29,7 +29,7 @@ class Run(PolicyRun[TrainState]):
     """
 
     algo = "rounds"
-    free = ("device", "rounds")
+    free = ("device", "rounds", "seconds")
 
     def __init__(
         self, state: TrainState, out: Path | str | None, resume: bool, clock: Callable[[], float]
@@ -73,8 +73,12 @@ class Run(PolicyRun[TrainState]):
                 raise
             self._signal = signals.received
 
+    def is_out_of_time(self) -> bool:
+        """Whether the seconds that the run was given are over."""
+        return self.config.seconds is not None and self.elapsed() >= self.config.seconds
+
     def log(self, row: Row) -> None:
-        """Keep a round's row and a picture of its canvases, and write a checkpoint."""
+        """Keep a round's row, a picture of its canvases and the policies; write a checkpoint."""
         row = row | {"seconds": self.elapsed()} | self.timings.take()
         self.history.append(row)
         self._bar.update(self.state.iteration - self._bar.n)
@@ -84,6 +88,7 @@ class Run(PolicyRun[TrainState]):
         figures.add(row)
         sheet = contact_sheet(to_bytes(self.state.decode([grid[:16] for grid in self.drawn])))
         self.folder.picture(f"samples-{number:05d}.png", "samples", sheet, figures, number)
+        self.folder.keep_policies(self.state.policies, number)
         self.save()
 
     @contextmanager

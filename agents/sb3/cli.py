@@ -23,7 +23,9 @@ from ral_env.ranges import COUNT, check_values
 
 # Every field of Config is in one group of the help.
 GROUPS = {
-    "what is trained, and on which rewards": ("env", "bundle", "reward", "reward_source"),
+    "what is trained, and on which rewards": (
+        "env", "bundle", "reward", "reward_source", "reward_fn",
+    ),
     "where it runs": ("device", "seed", "checkpoint_every"),
     "how long": ("rollouts", "canvases"),
     "how the policy learns": ("learning_rate", "kl_coef", "value_warmup", "max_nats", "settings"),

@@ -21,6 +21,8 @@ class Config:
             prior; ``rowwise``, each row's scores as soon as it ends.
         reward_source: Where scores come from: ``discriminator``, or a control arm: ``constant``,
             ``random``, ``shuffled``.
+        reward_fn: What pays in place of the discriminator, as ``package.module:function``; see
+            :mod:`ral_env.envs.reward_fn`. No discriminator learns then.
         canvases: Number of canvases that are written side by side. A rollout is one episode of
             each.
         rollouts: Number of rollouts; of dqn, as many steps as these have.
@@ -50,6 +52,7 @@ class Config:
     bundle: str | None = None
     reward: Literal["single", "intermediate", "rowwise"] = "intermediate"
     reward_source: Literal["discriminator", "constant", "random", "shuffled"] = "discriminator"
+    reward_fn: str | None = None
     canvases: int = 64
     rollouts: int = 100
     learning_rate: float | None = None

@@ -57,7 +57,8 @@ def build(algo: str, config: Config) -> tuple[Any, list[BaseCallback]]:
     bundle: dict[str, Any] = {} if config.bundle is None else {"bundle": config.bundle}
     envs = make_vec_env(
         config.env, config.canvases, seed=config.seed, reward=config.reward,
-        reward_source=config.reward_source, device=config.device, **bundle,
+        reward_source=config.reward_source, reward_fn=config.reward_fn, device=config.device,
+        **bundle,
     )  # fmt: skip
     settings: dict[str, Any] = dict(config.settings)
     if config.learning_rate is not None:
@@ -84,7 +85,7 @@ def _callbacks(config: Config) -> list[BaseCallback]:
         ValueWarmup(config.value_warmup),
         CollapseGuard(config.max_nats),
     ]
-    if config.discriminator_updates:
+    if config.discriminator_updates and config.reward_fn is None:
         # It goes on from the bundle's discriminator.
         learner = DiscriminatorCallback(
             config.discriminator, config.discriminator_updates, config.discriminator_warmup,
@@ -218,7 +219,8 @@ def _finish(
     policies = list(model.policy.priors.cpu()) if isinstance(model.policy, PixelCNNPolicy) else []
     if not interrupted:
         grids = None if policies else sample_canvases(model, envs.bundle, 1000)
-        figures |= results(envs.bundle, policies, figures["seed"], grids=grids)
+        own = envs.reward_fn and envs.reward_fn.name
+        figures |= results(envs.bundle, policies, figures["seed"], grids=grids, reward_fn=own)
     run.finish(
         envs.bundle,
         policies,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import itertools
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import Any
 
 import torch
 
-from ral_env.files import write_bytes, write_whole
+from ral_env.files import Row, read_rows, write_bytes, write_whole
 
 __all__ = ["Row", "read_rows", "read_tensors", "write_rows", "write_tensors", "write_whole"]
-
-Row = dict[str, float]
 
 SEAL = b"sha256:"
 SEAL_BYTES = len(SEAL) + 64
@@ -37,28 +34,6 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     table.writeheader()
     table.writerows(rows)
     write_bytes(file, text.getvalue().encode())
-
-
-def read_rows(file: Path, most: int | None = None) -> list[Row]:
-    """The rows of a CSV of figures; a row lacks the columns that are empty in it.
-
-    Args:
-        file: the CSV.
-        most: how many rows are read at most: one that was being written when the run was cut, or
-            the disk was full, may be cut, too.
-
-    Raises:
-        ValueError: if a cell is no number.
-    """
-    with file.open(newline="", encoding="utf-8") as stream:
-        return [
-            {name: _number(cell) for name, cell in row.items() if cell not in ("", None)}
-            for row in itertools.islice(csv.DictReader(stream), most)
-        ]
-
-
-def _number(cell: str) -> float:
-    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
 
 
 def write_tensors(file: Path, values: Any) -> None:

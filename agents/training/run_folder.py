@@ -29,6 +29,8 @@ from ral_env import __version__, migrations
 from ral_env import bundle as bundles
 from ral_env.files import Lock, leftovers, told, write_bytes
 
+KEPT_POLICIES = 16  # of a run, for those who look at it
+
 
 class Figures:
     """Rows of figures as they come: a CSV, and TensorBoard's events.
@@ -308,6 +310,23 @@ class RunFolder:
         PIL.Image.fromarray(sheet).save(png, "PNG")
         write_bytes(self.path(file), png.getvalue())
         figures.picture(name, sheet, step)
+
+    def keep_policies(self, policies: Sequence[nn.Module], step: int) -> None:
+        """Keep what the policies are now, for those who look at the run: policy-STEP.safetensors.
+
+        Weights are in 16 bits, under the level's number and the parameter's name. There are never
+        more than :data:`KEPT_POLICIES`: then every second one goes, and the first stays.
+        """
+        if not self.writes:
+            return
+        state = {
+            name: (value.half() if value.is_floating_point() else value).cpu().clone()
+            for name, value in nn.ModuleList(policies).state_dict().items()
+        }
+        files = sorted(self.path().glob("policy-*.safetensors"))
+        for file in files[1::2] if len(files) >= KEPT_POLICIES else ():
+            file.unlink()
+        write_bytes(self.path(f"policy-{step:07d}.safetensors"), serialise(state))
 
     def say(self, *words: Any) -> None:
         """Print, once for all processes."""

@@ -44,6 +44,7 @@ from torch import nn
 
 from ral_env import __version__, migrations
 from ral_env.bundle import manifest as manifests
+from ral_env.bundle.hub import name_of
 from ral_env.bundle.manifest import BundleError, check_hash
 from ral_env.bundle.packing import PackedCodes, blocks, codes_dtype, pack, packed_bytes
 from ral_env.bundle.parts import Bundle, Later, StoredFeatures
@@ -64,7 +65,7 @@ def read(folder: Path) -> Bundle:
     """
     file = folder / "manifest.json"
     manifest, fields = manifests.parse(file)
-    _check_files(folder, fields)
+    manifests.check_files(file, fields)
     nets: Mapping[str, Any] = fields["nets"]
 
     def whole(part: Mapping[str, Any]) -> Path:
@@ -111,7 +112,7 @@ def read(folder: Path) -> Bundle:
         image_size=nets["vqvae"]["config"]["image_size"],
         dataset=fields["dataset"],
         version=str(fields["version"]),
-        name=folder.resolve().name,
+        name=name_of(folder) or folder.resolve().name,
     )
     object.__setattr__(bundle, "path", folder)
     object.__setattr__(bundle, "manifest", manifest)
@@ -171,16 +172,6 @@ def nets_by_stem(bundle: Bundle) -> dict[str, Any]:
     for kind, per_level in levels.items():
         nets |= {f"{kind}_{level}": net for level, net in enumerate(per_level)}
     return nets | {f"features_{name}": net for name, net in bundle.feature_nets.items()}
-
-
-def _check_files(folder: Path, fields: Mapping[str, Any]) -> None:
-    """All files that the manifest speaks of are listed with their hashes, and there."""
-    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
-    if missing := {part["file"] for part in parts} - set(fields["files"]):
-        raise BundleError(folder / "manifest.json", f"does not list {sorted(missing)}")
-    for name in fields["files"]:
-        if not (folder / name).is_file():
-            raise BundleError(folder / name, "is missing")
 
 
 def _layout(file: Path, stored: Mapping[str, Any]) -> CodeLayout:

@@ -104,6 +104,24 @@ def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return manifest, fields
 
 
+def check_files(file: Path, fields: Mapping[str, Any]) -> None:
+    """Check that all files that a manifest speaks of are listed with their hashes, and there.
+
+    Args:
+        file: the manifest.
+        fields: its fields, those of format 4.
+
+    Raises:
+        BundleError: names the first that is not.
+    """
+    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
+    if missing := {part["file"] for part in parts} - set(fields["files"]):
+        raise BundleError(file, f"does not list {sorted(missing)}")
+    for name in fields["files"]:
+        if not (file.parent / name).is_file():
+            raise BundleError(file.parent / name, "is missing")
+
+
 def as_format_4(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest in the fields of format 4, whichever it is of; its files keep their names.
 

@@ -183,9 +183,8 @@ class Episodes:
         """
         head = self.layout.head(rows)
         canvas = np.where(head, self.canvas[which], self.layout.outside)
-        score_map = self.scorer.score_map(canvas) if score_map is None else score_map
         rngs = [self.rngs[i] for i in which]
-        paid = rewards.control(self.scorer.normalise(score_map), self._source, rngs)
+        paid = rewards.control(self.scorer.score(canvas, score_map), self._source, rngs)
         cells = np.zeros(canvas.shape, np.float32)
         cells[:, head] = self.scorer.cell_scores(paid, rows).cpu()
         return paid, cells

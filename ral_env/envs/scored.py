@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ral_env.envs.reward_fn import RewardFunction
 from ral_env.envs.scorer import Scorer
 from ral_env.envs.shapes import Pictures
 from ral_env.nets.shapes import ScoreMap
@@ -32,6 +33,11 @@ class Scored:
         return self.scorer.discriminator_input
 
     @property
+    def reward_fn(self) -> RewardFunction | None:
+        """What pays in place of the discriminator; None where that does."""
+        return self.scorer.reward_fn
+
+    @property
     def reward_scale(self) -> float:
         """Scores are divided by it, then clamped to [-1, 1]."""
         return self.scorer.reward_scale
@@ -53,7 +59,7 @@ class Scored:
         self.scorer.load_discriminator(state_dict, reward_scale)
 
     def score(self, codes: Any) -> ScoreMap:
-        """Normalised score maps (B, 1, h', w') of finished canvases; see :meth:`Scorer.score`."""
+        """What finished canvases are paid by, (B, 1, h', w'); see :meth:`Scorer.score`."""
         return self.scorer.score(codes)
 
     def images(self, codes: Any) -> Pictures:

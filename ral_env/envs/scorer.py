@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ral_env import picture, reward, starts
 from ral_env.bundle import Bundle
 from ral_env.envs.options import check_codes, choose, integers
+from ral_env.envs.reward_fn import RewardFunction
 from ral_env.envs.shapes import Nats, Pictures, Rows
 from ral_env.nets import joint, represent
 from ral_env.nets.shapes import Grids, ScoreMap
@@ -38,6 +39,7 @@ class Scorer:
     Args:
         bundle: the networks, the layout and the size of images.
         device: where the networks run.
+        reward_fn: what pays in place of the discriminator, if anything does.
 
     Attributes:
         discriminator: the net that scores.
@@ -45,7 +47,6 @@ class Scorer:
         reward_scale: its scores are divided by it, then clamped to [-1, 1].
         stride: cells of that input (pixels or codes) to one cell of the score map.
         min_rows: fewest coarsest rows that it can score.
-        strides: for each level, cells of its grid to one cell of the score map.
         has_oracles: whether the true distribution of the codes is known.
     """
 
@@ -54,9 +55,11 @@ class Scorer:
     reward_scale: float
     stride: int
     min_rows: int
-    strides: list[float]
 
-    def __init__(self, bundle: Bundle, device: torch.device):
+    def __init__(
+        self, bundle: Bundle, device: torch.device, reward_fn: RewardFunction | None = None
+    ):
+        self.reward_fn = reward_fn
         self.layout, self.image_size, self.device = bundle.layout, bundle.image_size, device
         self.codec: Any = frozen_copy(bundle.vqvae, device)
         self._oracles: list[Any] = [frozen_copy(oracle, device) for oracle in bundle.oracles]
@@ -89,7 +92,6 @@ class Scorer:
         self.discriminator = frozen_copy(net, self.device)
         self.discriminator_input, self.stride = input, stride
         self.min_rows = starts.min_rows(stride, extent // self.layout.rows)
-        self.strides = [stride * h / extent for h, _ in self.layout.levels]
 
     def load_discriminator(self, state_dict: Mapping[str, Tensor], reward_scale: float) -> None:
         """Load other weights into the present discriminator.
@@ -130,13 +132,21 @@ class Scorer:
             inputs = represent(self.codec, self._grids(codes), self.discriminator_input)
             return self.discriminator(inputs).float()
 
-    def score(self, codes: Any) -> ScoreMap:
-        """Normalised score maps (B, 1, h', w') in [-1, 1], real is high.
+    def score(self, codes: Any, score_map: ScoreMap | None = None) -> ScoreMap:
+        """What canvases are paid by: normalised score maps (B, 1, h', w') in [-1, 1], real is high.
+
+        With a ``reward_fn`` it is what that gives, as it is.
+
+        Args:
+            score_map: what :meth:`score_map` gives of these canvases, if it is known.
 
         Raises:
-            ValueError: if a score is not finite.
+            ValueError: if a score is not finite, or the ``reward_fn`` gives what it may not.
         """
-        return self.normalise(self.score_map(codes))
+        if self.reward_fn is not None:
+            with self.apart():
+                return self.reward_fn(self.codec, self._grids(codes))
+        return self.normalise(self.score_map(codes) if score_map is None else score_map)
 
     def normalise(self, score_map: ScoreMap) -> ScoreMap:
         """Scores divided by the reward scale and clamped to [-1, 1]."""
@@ -150,8 +160,13 @@ class Scorer:
 
         Raises:
             ValueError: if heights differ, or it is not a tensor of floats with the shape
-                (B, 1, h', w') of :meth:`score_map`.
+                (B, 1, h', w') of :meth:`score_map`, or a ``reward_fn`` pays.
         """
+        if self.reward_fn is not None:
+            raise ValueError(
+                f"score_map: got one, expected None: reward_fn {self.reward_fn.name} pays, not the "
+                "discriminator"
+            )
         if (heights != heights[0]).any():
             raise ValueError(
                 f"score_map: got one of canvases of {np.unique(heights)} rows, expected one "
@@ -171,7 +186,15 @@ class Scorer:
 
     def cell_scores(self, score_map: ScoreMap, rows: int) -> CellScores:
         """The score at each cell of the first ``rows`` rows, (B, 1, h', w') -> (B, cells)."""
-        return reward.intermediate(score_map, self.layout.grids(rows), self.strides)
+        grids = self.layout.grids(rows)
+        strides = [self.cells_per_score(score_map, width) for _, width in grids]
+        return reward.intermediate(score_map, grids, strides)
+
+    def cells_per_score(self, score_map: ScoreMap, width: int) -> float:
+        """Cells to one cell of a paid score map, of a grid that is ``width`` cells wide."""
+        if self.reward_fn is not None:
+            return width / score_map.shape[3]
+        return self.stride * width / self._side(self.discriminator_input)
 
     def nll_oracle(self, codes: Any) -> Nats:
         """Negative log-likelihood of all codes under the oracles, in nats: float32 (B,)."""

@@ -46,6 +46,11 @@ class LatentCanvasEnv(StorableSpec, Scored, gym.Env[np.ndarray, Any]):  # type: 
       earn the scores at their locations at once. Where the first rows are too few for the
       discriminator, they are paid together with the first row that makes them enough.
 
+    ``reward_fn`` puts a function of your own in the discriminator's place. It is given the finished
+    images, float32 (B, 3, H, W) in [-1, 1], or with ``ral_env.envs.reward_fn.takes_codes`` their
+    codes, and returns a number (B,) or a map (B, h', w') for each canvas, which is paid as it is,
+    neither scaled nor clamped: it is the score map. ``help("ral_env.envs.reward_fn")`` tells all.
+
     ``reward_source`` replaces the score map in control experiments: "constant" (ones), "random"
     (uniform in [-1, 1)), "shuffled" (that of another canvas; needs the vector environment).
 
@@ -60,9 +65,9 @@ class LatentCanvasEnv(StorableSpec, Scored, gym.Env[np.ndarray, Any]):  # type: 
     ## Episode end
     ``terminated`` when no cell is EMPTY; never ``truncated``. The last ``info`` holds
     ``final_canvas`` int16 (length,), ``step_rewards`` float32 (steps,), ``score_map`` float32
-    (h', w') normalised, ``start``, an index of ``ral_env.starts.STARTS``, ``rows``, and where the
-    bundle has an oracle ``nll_oracle``: the negative log-likelihood in nats of all cells that the
-    episode has. All of these are finite numbers.
+    (h', w') as it was paid, ``start``, an index of ``ral_env.starts.STARTS``, ``rows``, and where
+    the bundle has an oracle ``nll_oracle``: the negative log-likelihood in nats of all cells that
+    the episode has. All of these are finite numbers.
 
     ## Arguments
     - ``bundle`` (None): name or path of a bundle, or a loaded one. A bare word is a name; a
@@ -74,8 +79,10 @@ class LatentCanvasEnv(StorableSpec, Scored, gym.Env[np.ndarray, Any]):  # type: 
     - ``bundle_required`` (False): whether to refuse a stand-in.
     - ``reward`` ("single"): or "intermediate", "rowwise".
     - ``reward_source`` ("discriminator"): or "constant", "random", "shuffled".
+    - ``reward_fn`` (None): "package.module:function", or a callable; None is the discriminator. A
+      name keeps ``env.spec`` such as JSON holds. Starts and times of pay are as without.
     - ``start`` ("full"): or "continue", "scratch", "partial"; for resets without that option.
-    - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``viewer``).
+    - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``window``).
     - ``overlay`` (None): what tints the frames: "scores" (of the finished rows; green is real, red
       is fake), "real" (the rows that were given are blue), or "both".
     - ``pad_info`` (False): whether to fill ``step_rewards`` with 0 up to ``length`` and

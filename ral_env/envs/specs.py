@@ -11,13 +11,16 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
 from ral_env.bundle import Bundle
+from ral_env.envs.reward_fn import storable_name
 
 
 class StorableSpec:
     """Mixin of environments: Gymnasium's ``spec``, whose arguments are such as JSON holds.
 
-    A path is stored as an absolute one, a bundle that was read from a folder as that folder. A
-    bundle in memory stays what it is: such a spec makes the environment again, and has no JSON.
+    A path is stored as an absolute one, a bundle that was read from a folder as that folder, a
+    function as ``"package.module:function"`` where it is found by that. A bundle in memory and a
+    function without such a name stay what they are: such a spec makes the environment again, and
+    has no JSON.
     """
 
     _spec: EnvSpec | None = None
@@ -44,4 +47,6 @@ def _storable(value: Any) -> Any:
         return os.path.abspath(value)
     if isinstance(value, torch.device):
         return str(value)
+    if callable(value):
+        return storable_name(value)
     return value.name.lower() if isinstance(value, AutoresetMode) else value

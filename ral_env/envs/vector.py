@@ -29,6 +29,7 @@ from ral_env.envs.options import (
     seeds,
     torch_device,
 )
+from ral_env.envs.reward_fn import Function, RewardFunction
 from ral_env.envs.scored import Scored
 from ral_env.envs.scorer import Scorer
 from ral_env.envs.shapes import Canvas, Frame, Rewards, StepResult
@@ -88,6 +89,7 @@ class LatentCanvasVectorEnv(StorableSpec, Scored, VectorEnv):  # type: ignore[ov
         bundle_required: bool = False,
         reward: str = "single",
         reward_source: str = "discriminator",
+        reward_fn: str | Function | None = None,
         start: str = "full",
         autoreset_mode: str | AutoresetMode = "next_step",
         render_mode: str | None = None,
@@ -110,7 +112,8 @@ class LatentCanvasVectorEnv(StorableSpec, Scored, VectorEnv):  # type: ignore[ov
         self.bundle = _bundle(task, bundle, bundle_required)
         self.layout = self.bundle.layout
         self.device = torch_device(device)
-        self.scorer = Scorer(self.bundle, self.device)
+        own = None if reward_fn is None else RewardFunction(reward_fn)
+        self.scorer = Scorer(self.bundle, self.device, own)
         real = self.bundle.split("train")
         self.episodes = Episodes(num_envs, self.scorer, real, reward, reward_source)
         self._painter = FramePainter(self.scorer, real, self.overlay)
@@ -198,11 +201,12 @@ class LatentCanvasVectorEnv(StorableSpec, Scored, VectorEnv):  # type: ignore[ov
                 exactly these canvases, if it is known: they are then not decoded and scored again.
                 Only the shape is checked. That the scores are the present discriminator's and not
                 normalised is trusted. Normalisation, control arms and rewards stay here, and rows
-                that "rowwise" pays before the last are still scored here.
+                that "rowwise" pays before the last are still scored here. None with a
+                ``reward_fn``.
 
         Raises:
             ValueError: if a canvas is finished already, a cell that was not EMPTY is changed, a new
-                one is not a code, or the score map has another shape.
+                one is not a code, or the score map has another shape or a ``reward_fn`` pays.
         """
         episodes = self.episodes
         if (over := episodes.over()).any():

@@ -46,7 +46,8 @@ class DiscriminatorCallback(EpisodeCallback):
 
     Raises:
         ValueError: with off-policy algorithms, whose replay buffer would pay what an earlier
-            discriminator thought, or if a setting is unknown or out of its range.
+            discriminator thought, if a ``reward_fn`` pays, or if a setting is unknown or out of
+            its range.
     """
 
     remembered = ("_is_warm",)
@@ -84,6 +85,11 @@ class DiscriminatorCallback(EpisodeCallback):
         if self._is_set_up:
             return
         envs = vector_env(self.training_env).envs
+        if envs.reward_fn is not None:
+            raise ValueError(
+                f"reward_fn {envs.reward_fn.name} pays, so that a discriminator which learns "
+                "changes nothing: leave DiscriminatorCallback out"
+            )
         self._envs, self._layout, self._device = envs, envs.layout, envs.device
         self.adversary = Adversary(
             copy.deepcopy(self.net or envs.discriminator).to(self._device).eval(),

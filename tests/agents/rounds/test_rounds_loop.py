@@ -81,6 +81,27 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(short, tmp_path, stop):
     assert [line.partition(",")[0] for line in lines] == ["round", "0", "1", "2", "3"]
 
 
+def test_no_round_begins_when_the_seconds_are_over(short):
+    ticks = iter(range(10**6))
+    found = train(dataclasses.replace(short, rounds=50, seconds=0.0), progress=False)
+    assert len(found.history) == 1  # the prior as it came
+    config = dataclasses.replace(short, rounds=50, seconds=1.0)
+    found = train(config, progress=False, clock=lambda: float(next(ticks)))
+    assert len(found.history) == 1 and found.seconds > 1
+
+
+def test_elites_alone_are_learned_from(short):
+    """Without the other terms, canvases that weigh nothing have no part in the policy's loss."""
+    config = dataclasses.replace(
+        short, rounds=1, elites=0.25, signed=False, kl_coef=0.0, mle_coef=0.0, proposal_floor=1e-9
+    )
+    found = train(config, progress=False)
+    shown = config.canvases - config.discriminator_canvases
+    count = max(1, round(0.25 * shown))
+    assert found.history[1]["ess"] == pytest.approx(count / shown)
+    assert found.history[1]["largest_weight"] == pytest.approx(shown / count)
+
+
 def test_a_run_goes_on_only_with_its_own_settings(short, tmp_path):
     train(dataclasses.replace(short, rounds=1), tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match="kl_coef"):

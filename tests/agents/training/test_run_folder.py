@@ -11,8 +11,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from agents.training import run_folder
 from agents.training.run_folder import Figures, RunFolder, differences
 from agents.training.timings import Timings
 from ral_env import bundle as bundles
@@ -144,6 +146,23 @@ def test_a_finished_run_leaves_results_and_a_bundle(tmp_path, tiny_codes, capsys
     assert left.recipe["seed"] == 1, "of the run's config"
     for a, b in zip(left.priors[0].parameters(), made.priors[0].parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_of_the_policies_on_the_way_a_run_keeps_some_from_the_first_to_the_last(
+    tmp_path, tiny_two_codes, monkeypatch
+):
+    monkeypatch.setattr(run_folder, "KEPT_POLICIES", 4)
+    nets, run = bundles.load(tiny_two_codes).priors, opened(tmp_path / "run")
+    for step in range(10, 100, 10):
+        run.keep_policies(nets, step)
+        kept = sorted((tmp_path / "run").glob("policy-*.safetensors"))
+        steps = [int(file.stem.removeprefix("policy-")) for file in kept]
+        assert len(steps) <= 4 and steps[-1] == step
+    assert steps == [10, 70, 90]
+    stored = load_file(kept[-1])
+    for name, value in torch.nn.ModuleList(nets).state_dict().items():
+        assert torch.equal(stored[name], value.half())
+    opened(None).keep_policies(nets, 1)  # nowhere to write: nothing is written
 
 
 def test_a_policy_that_is_no_prior_leaves_results_alone(tmp_path, tiny_codes):
