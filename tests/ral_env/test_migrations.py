@@ -113,7 +113,7 @@ def test_an_early_recipe_has_a_list_for_its_levels_and_says_what_decays():
 @pytest.mark.parametrize("name", bundles.names())
 def test_what_ships_says_how_its_priors_learned(name):
     made = bundles.load(name, verify=False)
-    trainings: list[dict[str, Any]] = made.recipe["prior_trainings"]
+    trainings: Any = made.recipe["prior_trainings"]
     settings = [PriorTraining(**each | {"betas": (0.9, 0.999)}) for each in trainings]
     assert len(settings) == len(made.layout.levels)
     assert all(each.get("betas", [0.9, 0.999]) == [0.9, 0.999] for each in trainings)
