@@ -64,7 +64,8 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(short, tmp_path, stop):
             raise KeyboardInterrupt
         return {}
 
-    whole = train(dataclasses.replace(short, rounds=3), progress=False)
+    # With a folder, as its bundle gets a discriminator that knows the last policy.
+    whole = train(dataclasses.replace(short, rounds=3), tmp_path / "whole", progress=False)
     if stop == "within a round":
         three = dataclasses.replace(short, rounds=3)
         part = train(three, tmp_path / "run", progress=False, watch=cut)
