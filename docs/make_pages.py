@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.evaluation.evaluator import headings
 from pretrain.recipes import RECIPES, Recipe
-from ral_env import bundle
+from ral_env import bundle, reference
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.layout import CodeLayout
+from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS, Task
 
 NOTE = "<!-- Made by docs/make_pages.py: change what it reads, then run it again. -->"
@@ -85,6 +87,34 @@ def samples(task: Task) -> list[str]:
     ]
 
 
+def reference_scores(task: Task) -> list[str]:
+    """What is reached in an id, where that has been measured."""
+    measured = reference.scores().get(task.id)
+    if measured is None:
+        return []
+    rows = [{"row": label} | row for label, row in measured["rows"].items()]
+    columns = list(dict.fromkeys(name for row in rows for name in row if name != "row"))
+    threshold = reference.reward_threshold(measured)
+    returns = {label: row["return"] for label, row in measured["rows"].items()}
+    note = ""
+    if returns["random codes"] > returns[reference.REAL]:
+        note = (
+            " Here random codes get more, too: it was trained on real canvases and the prior's, "
+            "and has seen nothing like them. Read a return beside FD and precision, or let the "
+            "discriminator learn beside the policy."
+        )
+    return [
+        "## Reference scores",
+        markdown_table(rows, ["row", *columns], {"row": "", **headings(columns)}),
+        f"`{measured['command']}`, on {measured['dataset']} (bundle `{measured['bundle']}`). "
+        f'*Return* is that of the default reward, "single", from a full start, the mean of '
+        f"{measured['count']} canvases or as many as there are; "
+        "`agents/evaluation/evaluator.py` says what the other figures are. "
+        f"`env.spec.reward_threshold` is {threshold}, the return of real canvases that no net was "
+        f"trained on: a policy that exploits the discriminator may get more.{note}",
+    ]
+
+
 def page(task: Task) -> str:
     """The page of an id."""
     layout = CodeLayout(task.levels, task.num_codes)
@@ -122,6 +152,7 @@ observations, infos = envs.reset(seed=0)
 ```""",
         table(("", ""), facts),
     ]
+    parts += reference_scores(task)
     if task.paper:
         parts += ["## The paper's numbers", task.paper]
     if task.stand_in:
