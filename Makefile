@@ -4,7 +4,7 @@
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: test test-portable fuzz demo lint format wheel clean
+.PHONY: test test-portable fuzz faults soak demo docs notebooks lint format wheel-test clean
 
 test: lint
 	$(PYTEST) --cov
@@ -18,8 +18,25 @@ test-portable: test
 fuzz: .venv/installed
 	MUTANTS=10000 $(PYTEST) --timeout 36000 tests/ral_env/bundle/test_untrusted.py
 
+# Kills at each stage and algorithm, signals, full disks, two writers: runs go on exactly.
+faults: .venv/installed
+	$(PYTEST) --timeout 3600 -m faults
+
+# Episodes, as many as SOAK seconds take: nothing grows, nothing is not finite.
+SOAK := 3600
+soak: .venv/installed
+	SOAK=$(SOAK) $(PYTEST) -n 0 --timeout 0 -m soak
+
 demo: .venv/installed
 	$(BIN)/ral demo $(ARGS)
+
+# The site, into docs/_build/html; a warning is an error.
+docs: .venv/docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+# The course's notebooks, run and written with their outputs; FAST=1 makes short work of each.
+notebooks: .venv/docs
+	OMP_NUM_THREADS=1 FAST=$(FAST) $(BIN)/python docs/course/build.py $(NOTEBOOKS)
 
 lint: .venv/installed
 	$(BIN)/ruff check
@@ -36,29 +53,26 @@ NATIVE := hatch_build.py ral_env/nets/native/build.py $(wildcard ral_env/nets/na
 # Debian's Python may lack ensurepip: there its own pip fills the environment.
 .venv/installed: pyproject.toml constraints.txt $(NATIVE)
 	@test -x $(BIN)/pip && exit; \
-	for python in $(PYTHON) python3.11 python3.12 python3; do \
-	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>&-; then \
+	for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>&-; then \
 	    $$python -m venv .venv >/dev/null 2>&1 && exit; \
 	    $$python -m venv --clear --without-pip .venv && \
 	    exec $$python -m pip --python $(BIN)/python install --quiet pip; \
 	  fi; \
 	done; \
-	echo 'Python 3.11 or 3.12 is needed: install one, or name it: make PYTHON=/path/to/python' >&2; \
+	echo 'Python 3.11, 3.12 or 3.13 is needed: install one, or name it: make PYTHON=/path/to/python' >&2; \
 	exit 1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pretrain,dev]'
 	touch $@
 
-# Built, installed in a clean environment, and used there, away from the checkout.
-wheel: .venv/installed
-	rm -rf dist
-	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
-	$(BIN)/python -m venv dist/clean
-	dist/clean/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
-	cd dist && clean/bin/ral --version && clean/bin/ral envs && \
-	  clean/bin/python -c "from ral_env.nets import native; print(native.instruction_sets())" && \
-	  clean/bin/ral sample --env RALFaces32-v0 --count 4 --out sample.png && \
-	  clean/bin/ral train --env RALFaces32-v0 --preset small --iterations 2 --out run && \
-	  clean/bin/python -c "import gymnasium as gym; gym.make('ral_env:RALFaces32-v0', bundle='run/bundle').reset()"
+# What the site and the notebooks are made with.
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+# Built, installed in clean environments of all Pythons that are here, and used outside the checkout.
+wheel-test: .venv/installed
+	sh tests/wheel-test.sh $(PYTHONS)
 
 clean:
 	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis ral_env/nets/native/*.so

@@ -7,14 +7,18 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = {
+    "algorithms": "the leaderboard: every algorithm with the same seconds, measured alike",
     "context": "maximum likelihood with contexts that are in part sampled, against plain",
+    "hacking": "a discriminator that learns no more: its score rises, the canvases get worse",
     "learning": "where an iteration of learning spends its time: the RAL loop, and PPO",
     "oracles": "the oracle experiments before any RL: entropies and both divergences",
     "pretraining": "what pretraining costs: memory of every recipe, images and codes a second",
     "recipes": "settings of the RAL loop against more maximum likelihood, where the truth is known",
     "sampling": "how fast codes are sampled: cached, naively, and what the machine can do",
     "scores": "reference scores of every id: random codes, the prior, real canvases",
+    "start": "what it costs to begin: seconds and memory up to the first step, beside torch",
     "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
+    "submit": "canvases or an agent of yours, measured as the leaderboard's are",
 }
 
 

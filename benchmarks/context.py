@@ -9,7 +9,6 @@ prior's own samples replace (:class:`agents.training.fit.PriorTraining`).
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -49,13 +48,9 @@ def test_nll(fit: Fit) -> float:
     torch.set_num_threads(1)
     made = bundles.load(fit.bundle)
     parts = {name: made.layout.as_grids(made.split(name)) for name in ("train", "validation")}
-    recipe = made.recipe  # early bundles had one prior, and fewer settings
-    stored = (
-        recipe["prior_trainings"] if "prior_trainings" in recipe else [recipe["prior_training"]]
-    )
     trainings = [
-        dataclasses.replace(_training(settings), context_noise=fit.context_noise)
-        for settings in stored
+        PriorTraining(**{**tuples_of(settings), "context_noise": fit.context_noise})
+        for settings in made.recipe["prior_trainings"]
     ]
     priors, _ = fit_priors(
         [prior.config for prior in made.priors],
@@ -68,13 +63,9 @@ def test_nll(fit: Fit) -> float:
     return -joint.total_log_prob(priors, test).mean().item()
 
 
-def _training(settings: dict[str, Any]) -> PriorTraining:
-    """The settings that a manifest has and that are still known."""
-    known = {field.name for field in dataclasses.fields(PriorTraining)}
-    found = {name: value for name, value in settings.items() if name in known}
-    if "betas" in found:
-        found["betas"] = tuple(found["betas"])  # JSON has lists
-    return PriorTraining(**found)
+def tuples_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with tuples in place of JSON's lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
 
 def rows(names: list[str], rates: list[float], seeds: int, jobs: int) -> list[dict[str, str]]:

@@ -390,7 +390,7 @@ def command(
     text = "\n".join([*_heading(env, bundle, seeds), "", table(results, bundle), "",
                       claim(results, bundle), notes[0], "", *_frontier_heading(bundle, seeds), "",
                       _table(frontiers, demo_frontier.COLUMNS)])  # fmt: skip
-    (folder / "table.md").write_text(text + "\n")
+    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
     record = {
         "env": env,
         "dataset": bundle.dataset,
@@ -403,7 +403,7 @@ def command(
         "rows": results,
         "frontiers": frontiers,
     }
-    (folder / "results.json").write_text(json.dumps(record, indent=2))
+    (folder / "results.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     print(f"\n{text}\n\nPictures (samples, curves, completion), table and figures: {folder}")
 
 

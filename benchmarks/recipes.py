@@ -222,7 +222,7 @@ def read(file: Path) -> list[dict[str, str]]:
     """The rows of a CSV file of results; none if it is not there."""
     if not file.exists():
         return []
-    rows = csv.DictReader(file.read_text().splitlines())
+    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     return [migrations.columns(row, str(file)) for row in rows]
 
 

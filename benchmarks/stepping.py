@@ -107,7 +107,7 @@ def memory(env: str, num_envs: int) -> None:
 
     def peak() -> float:
         # Not getrusage: that counts what the process was before it became this program.
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
     imported = peak()

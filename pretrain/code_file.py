@@ -135,7 +135,7 @@ class CodeFile:
         sums: set[Sum] = set()
         for side in self._side_files():
             try:
-                found = json.loads(side.read_text())
+                found = json.loads(side.read_text(encoding="utf-8"))
                 written += [(first, last) for first, last in found["done"]]
                 sums |= {(first, last, crc) for first, last, crc in found.get("sums", [])}
             except (ValueError, KeyError, TypeError) as error:

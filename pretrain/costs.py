@@ -32,8 +32,8 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.functional import to_pil_image
 
 from pretrain import data
 from pretrain.configs import Recipe
@@ -243,8 +243,8 @@ def loading(recipe: Recipe, count: int = 256) -> dict[str, str]:
     size, batch = recipe.vqvae.image_size, min(64, recipe.vqvae_training.batch)
     pixels, _ = data.faces(count, size)
     with tempfile.TemporaryDirectory() as folder:
-        for i, image in enumerate(torch.from_numpy(pixels)):
-            to_pil_image(image).save(Path(folder) / f"{i:05d}.png")
+        for i, image in enumerate(pixels.transpose(0, 2, 3, 1)):
+            Image.fromarray(image).save(Path(folder) / f"{i:05d}.png")
         images = data.load("folder", size, root=folder).part("train")
         index = torch.arange(len(images))[:batch]
         seconds = seconds_of(lambda: to_float(images[index]), "cpu")
@@ -305,7 +305,9 @@ def _peer_net(clone: str, config: VQVAEConfig) -> Any:
     """rosinality's VQ-VAE-2 with the sizes of a config."""
     with tempfile.TemporaryDirectory() as folder:
         # Its codebook imports this module to sum over processes; here there is one.
-        Path(folder, "distributed.py").write_text("def all_reduce(tensor):\n    return tensor\n")
+        Path(folder, "distributed.py").write_text(
+            "def all_reduce(tensor):\n    return tensor\n", encoding="utf-8"
+        )
         sys.path[:0] = [folder, clone]
         try:
             net: Any = importlib.import_module("vqvae").VQVAE(

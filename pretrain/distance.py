@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pretrain.data import Images, Pixels
 from pretrain.pixels import chunks, to_bytes, to_float
 from pretrain.stages import Pretraining
+from ral_env.bundle import absolute
+from ral_env.files import sha256
 from ral_env.nets import VQVAE, FeatureNet
 
 
@@ -20,7 +22,7 @@ def measure_distance(
     images: Images,
     vqvae: VQVAE,
     features: FeatureNet | None,
-    inception: str | None,
+    inception: Path | None,
 ) -> dict[str, Any]:
     """The stage: the distances of the test images' reconstructions, see :func:`reconstruction`."""
     found = run.folder.once(
@@ -32,7 +34,10 @@ def measure_distance(
 
 @torch.no_grad()
 def reconstruction(
-    vqvae: VQVAE, images: Pixels, features: FeatureNet | None, inception: str | None = None
+    vqvae: VQVAE,
+    images: Pixels,
+    features: FeatureNet | None,
+    inception: str | Path | None = None,
 ) -> dict[str, Any]:
     """Fréchet distances of images to their reconstructions U(E(x)).
 
@@ -50,7 +55,7 @@ def reconstruction(
         and with the weights ``rFID`` and ``inception`` (their SHA-256).
 
     Raises:
-        ValueError: If the file is not there, or the library that FID needs is not installed.
+        ValueError: See :func:`check_inception`.
     """
     found: dict[str, Any] = {"images": len(images)}
     spaces: dict[str, FeatureNet | Path] = {}
@@ -58,14 +63,8 @@ def reconstruction(
         spaces["features"] = features
         found["space"] = features.config.name
     if inception is not None:
-        file = Path(inception)
-        if not file.is_file():
-            raise ValueError(
-                f"no file {file}: expected the weights that torch-fidelity publishes with its "
-                "release, weights-inception-2015-12-05-6726825d.pth"
-            )
-        found["inception"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        spaces["rFID"] = file
+        spaces["rFID"] = check_inception(inception)
+        found["inception"] = sha256(spaces["rFID"])
     for name, space in spaces.items():
         metric = _frechet_distance(space)
         for part in chunks(images):
@@ -82,12 +81,26 @@ def _frechet_distance(space: FeatureNet | Path) -> Any:
 
     if isinstance(space, FeatureNet):
         return FrechetInceptionDistance(feature=_OfBytes(space))
-    try:
-        return FrechetInceptionDistance(
-            feature=2048, feature_extractor_weights_path=str(space), antialias=False
+    return FrechetInceptionDistance(
+        feature=2048, feature_extractor_weights_path=str(space), antialias=False
+    )
+
+
+def check_inception(inception: str | Path) -> Path:
+    """The file of Inception's weights, and the library that takes them, are there.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    file = absolute(inception)
+    if not file.is_file():
+        raise ValueError(
+            f"no file {file}: expected the weights that torch-fidelity publishes with its "
+            "release, weights-inception-2015-12-05-6726825d.pth"
         )
-    except ModuleNotFoundError as error:
-        raise ValueError("FID needs torch-fidelity: pip install 'ral-env[fid]'") from error
+    if importlib.util.find_spec("torch_fidelity") is None:
+        raise ValueError("FID needs torch-fidelity: pip install 'ral-env[fid]'")
+    return file
 
 
 class _OfBytes(nn.Module):

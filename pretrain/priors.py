@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from agents.training.files import Row
 from agents.training.fit import CodeGrid, PriorTraining, fit_priors
 from pretrain.codes import SplitCodes
-from pretrain.stages import SHOWN, Pretraining, sheet
+from pretrain.stages import SHOWN, Pretraining
 from ral_env.nets import VQVAE, Mixture, PixelCNN, PixelCNNConfig, joint
-from ral_env.picture import mean_child_vectors, paint
+from ral_env.picture import mean_child_vectors, paint, tiled
 
 BLOCK = 2**14  # number of canvases whose codes are counted at a time
 
@@ -75,7 +76,7 @@ def train_priors(
     )
 
     @torch.no_grad()
-    def draw(coarser: Sequence[Any], prior: PixelCNN | Mixture) -> Tensor:
+    def draw(coarser: Sequence[Any], prior: PixelCNN | Mixture) -> np.ndarray:
         """Samples of a prior, given the coarser levels' samples; finer levels are left open."""
         device = next(prior.parameters()).device
         generator = torch.Generator(device).manual_seed(run.seed)
@@ -84,7 +85,7 @@ def train_priors(
         for config in configs[len(nets) :]:
             grids.append(torch.full((SHOWN, *config.grid), config.num_codes))
         images = paint(vqvae, grids, configs[0].num_codes, child_vectors)
-        return sheet(torch.from_numpy(images).permute(0, 3, 1, 2))
+        return tiled(images.transpose(0, 3, 1, 2), SHOWN, fill=255)
 
     def options(level: int, coarser: list[Any]) -> dict[str, Any]:
         return run.optimiser_options(f"{stage}_{level}", lambda prior: draw(coarser, prior))

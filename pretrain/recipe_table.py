@@ -7,6 +7,7 @@ import torch
 from pretrain.configs import Recipe
 from pretrain.recipes import RECIPES
 from ral_env.nets import VQVAE, PatchGAN, PixelCNN
+from ral_env.nets.unfilled import unfilled
 from ral_env.tables import markdown_table
 
 # Minutes from images to bundle that were measured on two cores (by --threads 1, the default).
@@ -37,7 +38,7 @@ def recipe_table() -> str:
 
 
 def _row(recipe: Recipe) -> dict[str, str]:
-    with torch.device("meta"):  # sizes without weights
+    with unfilled():  # sizes alone
         vqvae, discriminator = VQVAE(recipe.vqvae), PatchGAN(recipe.discriminator)
         priors = [PixelCNN(config) for config in recipe.priors]
     return {

@@ -17,17 +17,19 @@ import ral_env
 from agents.training.processes import Processes
 from agents.training.run_folder import RunFolder
 from pretrain import data
+from pretrain.checks import check_disk, check_packages, check_recipe
 from pretrain.codes import SplitCodes, extract_codes, remove_codes
 from pretrain.configs import Recipe
 from pretrain.discriminator import Trained, train_discriminators
-from pretrain.distance import measure_distance
+from pretrain.distance import check_inception, measure_distance
 from pretrain.features import stored_features, train_feature_nets
+from pretrain.kept_stages import BUNDLE, changed
 from pretrain.oracle import Styles, known_styles, make_oracle
 from pretrain.priors import make_priors
 from pretrain.stages import Pretraining
 from pretrain.vqvae import train_vqvae, usage
 from ral_env import bundle
-from ral_env.files import check_writable, write_bytes
+from ral_env.files import check_writable, sha256, write_bytes
 from ral_env.nets import VQVAE, FeatureNet, FeatureNetConfig
 
 FOLDER_CLASSES = FeatureNetConfig(hidden=12, outputs=0, name="classes of the folder, 32-d")
@@ -59,7 +61,8 @@ def pretrain(
         flip: Whether to add mirrored training images; not for images that are made.
         work: Folder of all that the run leaves beside the bundle: config.json, metrics.json, and
             for each stage a checkpoint, a CSV, a PNG and TensorBoard events. If it holds a run that
-            was cut, that goes on. OUT.work if None.
+            was cut, that goes on; of other settings, with the stages that do not depend on them,
+            see :mod:`pretrain.kept_stages`. OUT.work if None.
         device: Where to train: ``cpu`` or ``cuda``.
         inception: File of the Inception network's weights; see
             :func:`pretrain.distance.reconstruction`.
@@ -74,10 +77,21 @@ def pretrain(
     Raises:
         ValueError: If the recipe needs a folder and none is given, or the folder holds no images
             (the message says what to download), or the oracle needs styles that the images do not
-            have, or ``work`` holds a run of another recipe, or one that another process is at.
+            have, or settings of the recipe do not go together, or ``out`` is no bundle. If ``work``
+            holds a run of other images or another VQ-VAE, or one that another process is at, or
+            ``out`` a bundle that the run in ``work`` made with other settings. All of this is found
+            before the first step.
         DiskError: If ``out`` or ``work`` cannot be written to, or has no room.
     """
     start = time.perf_counter()
+    out = bundle.absolute(out)
+    work = out.with_name(f"{out.name}.work") if work is None else bundle.absolute(work)
+    weights = None if inception is None else check_inception(inception)
+    processes = Processes(device)
+    check_recipe(recipe, processes.count)
+    check_packages()
+    bundle.check_place(out)
+    check_writable(out)
     images = _load_images(recipe, folder, seed, flip, classes)
     recipe = _with_features(recipe, images, classes)
     styles = known_styles(recipe, images)
@@ -87,12 +101,14 @@ def pretrain(
         "flip": flip,
         "data": folder,
         "data_fingerprint": images.fingerprint,
+        "inception": None if weights is None else sha256(weights),
     }
-    check_writable(out)
-    run = _begin(recipe, asked, work or out.with_name(f"{out.name}.work"), device)
+    run = _begin(recipe, asked, work, out, device, processes)
     with run.folder:
+        if run.folder.writes:
+            check_disk(recipe, images, out, work)
         words = command or f"ral pretrain --recipe {recipe.name} --seed {seed}"
-        _run_stages(run, out, images, styles, inception, words, start)
+        _run_stages(run, out, images, styles, weights, words, start)
     return out
 
 
@@ -101,7 +117,7 @@ def _run_stages(
     out: Path,
     images: data.Images,
     styles: Styles | None,
-    inception: str | None,
+    inception: Path | None,
     command: str,
     start: float,
 ) -> None:
@@ -153,8 +169,29 @@ def _with_features(recipe: Recipe, images: data.Images, classes: bool) -> Recipe
     return recipe if images.targets is not None else dataclasses.replace(recipe, features=None)
 
 
-def _begin(recipe: Recipe, asked: dict[str, Any], work: Path, device: str) -> Pretraining:
-    """A run in its work folder, which holds nothing yet or a run that was asked for the same."""
+def _begin(
+    recipe: Recipe,
+    asked: dict[str, Any],
+    work: Path,
+    out: Path,
+    device: str,
+    processes: Processes,
+) -> Pretraining:
+    """A run in its work folder, which holds nothing yet or a run of the same images.
+
+    Of a run that was asked for something else, those stages are kept that do not depend on it.
+    """
+
+    def stages_anew(was: dict[str, Any], now: dict[str, Any]) -> dict[str, list[str]]:
+        anew = changed(was, now)
+        if BUNDLE in anew and "vqvae" not in anew and out.exists():
+            raise ValueError(
+                f"{out} holds a bundle, and the run in {work} would replace it by one of other "
+                f"settings ({'; '.join(next(iter(anew.values()))[:5])}): choose another folder for "
+                "the bundle (--out), or remove it"
+            )
+        return anew
+
     versions = {
         "ral_env": ral_env.__version__,
         "torch": str(torch.__version__),
@@ -168,9 +205,11 @@ def _begin(recipe: Recipe, asked: dict[str, Any], work: Path, device: str) -> Pr
         resume=None,
         option="--work",
         notes={"versions": versions},
-        processes=Processes(device),
+        processes=processes,
+        changed=stages_anew,
     )
     place.write_config()
+    processes.barrier()  # what begins anew is set aside
     return Pretraining(recipe, asked["seed"], device, place)
 
 

@@ -1,4 +1,4 @@
-"""What all stages share: the run with its recipe, seed, device and folder; sheets of pictures."""
+"""What all stages share: the run with its recipe, seed, device and folder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-from torchvision.utils import make_grid
+import numpy as np
 
 from agents.training.files import Row
 from agents.training.run_folder import RunFolder
@@ -34,13 +32,13 @@ class Pretraining:
     folder: RunFolder
 
     def optimiser_options(
-        self, stage: str, draw: Callable[[Any], Tensor] | None = None
+        self, stage: str, draw: Callable[[Any], np.ndarray] | None = None
     ) -> dict[str, Any]:
         """Options of :func:`agents.training.optimise.optimise`: device, label, checkpoint and log.
 
         Args:
             stage: Name of the stage and of its files.
-            draw: Makes a sheet, uint8 (3, H, W), of what the net does; drawn at each validation.
+            draw: Makes a sheet, uint8 (H, W, 3), of what the net does; drawn at each validation.
         """
         return {
             "device": self.device,
@@ -49,16 +47,15 @@ class Pretraining:
             "log": self._log(stage, draw) if self.folder.writes else None,
         }
 
-    def _log(self, stage: str, draw: Callable[[Any], Tensor] | None) -> Callable[..., None]:
+    def _log(self, stage: str, draw: Callable[[Any], np.ndarray] | None) -> Callable[..., None]:
         figures = self.folder.figures(stage, events=stage)
 
         def log(rows: list[Row], net: Any) -> None:
             figures.rewrite(rows)
             figures.draw(rows[-1])
             if draw is not None:
-                picture = draw(net).permute(1, 2, 0).numpy()
                 step = int(rows[-1]["step"])
-                self.folder.picture(f"{stage}.png", "pictures", picture, figures, step)
+                self.folder.picture(f"{stage}.png", "pictures", draw(net), figures, step)
 
         return log
 
@@ -72,8 +69,3 @@ class Pretraining:
         Rounded to 16 bits where the recipe says so, still in float32.
         """
         return net.half().float() if self.recipe.half else net
-
-
-def sheet(*rows: Tensor) -> Tensor:
-    """Rows of uint8 images (n, 3, S, S) as one picture, uint8 (3, H, W)."""
-    return make_grid(torch.cat(rows), nrow=len(rows[0]), padding=2, pad_value=255)

@@ -18,8 +18,9 @@ from agents.training.processes import Processes
 from pretrain.configs import VQVAETraining
 from pretrain.data import Images, Pixels
 from pretrain.pixels import chunks, shifted, to_bytes, to_float
-from pretrain.stages import SHOWN, Pretraining, sheet
+from pretrain.stages import SHOWN, Pretraining
 from ral_env.nets import VQVAE, VQVAEConfig
+from ral_env.picture import tiled
 
 VALIDATION_BYTES = 2**28
 
@@ -34,10 +35,11 @@ def train_vqvae(run: Pretraining, images: Images) -> tuple[VQVAE, dict[str, Any]
     shown = images.part("validation")[:SHOWN]
 
     @torch.no_grad()
-    def draw(net: VQVAE) -> Tensor:
+    def draw(net: VQVAE) -> np.ndarray:
         """A row of images, and below it their reconstructions."""
         x = to_float(shown.to(net.codebooks.device))
-        return sheet(shown, to_bytes(net.decode(net.encode(x))).cpu())
+        decoded = to_bytes(net.decode(net.encode(x))).cpu()
+        return tiled(torch.cat([shown, decoded]).numpy(), len(shown), fill=255)
 
     net, rows = fit(
         recipe.vqvae,

@@ -10,7 +10,7 @@ from gymnasium.envs.registration import register
 from ral_env import forks, migrations, reference
 from ral_env.tasks import TASKS
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 forks.install()
 migrations.install()

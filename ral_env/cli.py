@@ -25,11 +25,15 @@ from ral_env.tasks import TASKS, Task
 # subcommand -> (function of the arguments that follow it, one line of help)
 COMMANDS = {
     "envs": ("ral_env.cli:envs", "list the environments, and the bundle that each runs on"),
+    "push": ("ral_env.push:main", "share a bundle on the Hugging Face Hub, with a card"),
     "demo": ("benchmarks.demo:main", "fine-tune a shipped prior and print what it gained"),
     "pretrain": ("pretrain.__main__:main", "images in, a bundle out: VQ-VAE, codes, prior"),
     "complete": ("ral_env.complete:main", "keep an image's upper rows, let a prior write the rest"),
     "sample": ("ral_env.sample:main", "sample images: a picture, and their codes"),
-    "view": ("ral_env.film:view", "watch a prior paint images, in a window"),
+    "view": (
+        "ral_env.viewer.command:main",
+        "watch, complete, compare and play on a page in the browser",
+    ),
     "film": ("ral_env.film:main", "watch a prior paint an image: an animated GIF"),
     "bench": ("benchmarks.bench:main", "measure: speed, memory"),
     "evaluate": (
@@ -38,12 +42,29 @@ COMMANDS = {
     ),
     "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }
+GREETING = """\
+ral-env {version}: an agent paints an image, code by code, and a discriminator scores it.
+
+Try, in this order:
+  ral sample --env RALMNIST-v0     64 digits that a pretrained prior writes: samples.png
+  ral film --overlay scores        one face being painted, and what its patches score: film.gif
+  ral demo --seconds 20            what reinforcement learning makes of the prior, with controls
+  ral train --env RALDigits-v0     fine-tune a prior yourself
+  ral envs                         the environments; `ral --help` has all commands
+
+In Python:
+  import gymnasium
+  env = gymnasium.make("ral_env:RALFaces32-v0", render_mode="rgb_array")"""
 OURS = ("ral_env", "agents", "pretrain", "benchmarks")
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # where all of them lie
 EXTRAS = {
+    "huggingface_hub": "hub",
     "sklearn": "pretrain",
     "vector_quantize_pytorch": "pretrain",
     "sb3_contrib": "contrib",
+    "torchvision": "pretrain",
+    "starlette": "viewer",
+    "uvicorn": "viewer",
 }
 
 
@@ -51,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
     Args:
-        argv: the subcommand and its arguments; those of the process if not given.
+        argv: the subcommand and its arguments; those of the process if not given. Without any, what
+            to try first is printed.
 
     Returns:
         The exit status: what the subcommand returns, 1 for bad input, 2 for an unknown subcommand.
@@ -62,7 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    name, *arguments = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words:
+        print(GREETING.format(version=ral_env.__version__))
+        return 0
+    name, *arguments = words
     if name in ("-h", "--help"):
         print(_help())
         return 0
@@ -196,7 +222,7 @@ def _bundle_columns(task: Task) -> tuple[str, str]:
     name, stands_in = bundle.choose(task)
     shown = f"{name} (stand-in)" if stands_in else name
     try:
-        return shown, bundle.load_named(name, verify=False).dataset
+        return shown, bundle.trained_on(name)
     except bundle.BundleError as error:
         return shown, f"unreadable: {error}"
     except ValueError:

@@ -12,12 +12,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torchvision.utils import make_grid
 
 import ral_env  # noqa: F401  registers the ids
 from ral_env import images
 from ral_env.files import check_writable, write_bytes
 from ral_env.nets import joint
+from ral_env.picture import tiled
 from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tasks import expect_ours
 
@@ -140,12 +140,12 @@ def sheet(lines: Sequence[Mapping[str, np.ndarray]]) -> Image.Image:
     The titles of the first line stand above the columns. Small pictures are enlarged without
     smoothing, every pixel to a square.
     """
-    tiles = torch.from_numpy(np.stack([tile for line in lines for tile in line.values()]))
+    tiles = np.stack([tile for line in lines for tile in line.values()])
     scale = -(-TILE // tiles.shape[-1])
-    tiles = tiles.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    grid = make_grid(tiles, nrow=len(lines[0]), padding=PAD, pad_value=255)  # (3, H, W)
-    drawn = Image.new("RGB", (grid.shape[2], grid.shape[1] + TITLE), "white")
-    drawn.paste(Image.fromarray(grid.permute(1, 2, 0).numpy()), (0, TITLE))
+    tiles = tiles.repeat(scale, 2).repeat(scale, 3)
+    grid = tiled(tiles, len(lines[0]), PAD, 255)
+    drawn = Image.new("RGB", (grid.shape[1], grid.shape[0] + TITLE), "white")
+    drawn.paste(Image.fromarray(grid), (0, TITLE))
     pen, font = ImageDraw.Draw(drawn), ImageFont.load_default(15)
     for column, title in enumerate(lines[0]):
         left = PAD + column * (tiles.shape[-1] + PAD)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, locks, and what to say when a disk does not take them.
+"""Files that are there whole or not at all, rows of figures, locks, and what to say of a full disk.
 
 It loads nothing but the standard library.
 """
@@ -6,7 +6,10 @@ It loads nothing but the standard library.
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import hashlib
+import itertools
 import os
 import shutil
 import socket
@@ -18,6 +21,8 @@ from typing import Any
 
 if sys.platform != "win32":
     import fcntl
+
+Row = dict[str, float]  # figures by name
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -109,6 +114,35 @@ def write_bytes(file: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
 
     write_whole(file, write)
+
+
+def read_rows(file: Path, most: int | None = None) -> list[Row]:
+    """The rows of a CSV of figures; a row lacks the columns that are empty in it.
+
+    Args:
+        file: the CSV.
+        most: how many rows are read at most: one that was being written when the run was cut, or
+            the disk was full, may be cut, too.
+
+    Raises:
+        ValueError: if a cell is no number.
+    """
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [
+            {name: number(cell) for name, cell in row.items() if cell not in ("", None)}
+            for row in itertools.islice(csv.DictReader(stream), most)
+        ]
+
+
+def number(cell: str) -> float:
+    """A CSV cell as an int where it is one, else as a float."""
+    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_writable(file: Path) -> None:

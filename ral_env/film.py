@@ -1,4 +1,6 @@
-"""Watch the priors paint images, code by code: ``ral film`` as a GIF, ``ral view`` in a window."""
+"""Watch the priors paint images, code by code: ``ral film`` as a GIF, ``ral view --window`` in a
+window.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +73,14 @@ def save(pictures: list[np.ndarray], out: str | Path, size: int, fps: float) -> 
     Returns:
         The path of the file.
     """
+    path = Path(out)
+    check_writable(path)
+    write_bytes(path, gif(pictures, size, fps))
+    return path
+
+
+def gif(pictures: list[np.ndarray], size: int, fps: float) -> bytes:
+    """The bytes of that GIF; arguments are those of :func:`save`."""
     images = [Image.fromarray(picture) for picture in pictures]
     share = size / max(images[0].size)
     shape = (round(images[0].width * share), round(images[0].height * share))
@@ -79,15 +89,12 @@ def save(pictures: list[np.ndarray], out: str | Path, size: int, fps: float) -> 
         image.resize(shape, resample).quantize(64, dither=Image.Dither.NONE) for image in images
     ]
     durations = [round(1000 / fps)] * (len(images) - 1) + [2000]
-    gif = io.BytesIO()
+    written = io.BytesIO()
     images[0].save(
-        gif, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0,
+        written, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0,
         optimize=True,
     )  # fmt: skip
-    path = Path(out)
-    check_writable(path)
-    write_bytes(path, gif.getvalue())
-    return path
+    return written.getvalue()
 
 
 def _make(env: str, bundle: str | None, start: str, overlay: str, render_mode: str) -> Any:
@@ -188,11 +195,11 @@ def _asked_to_close() -> bool:
     return pygame.event.peek(pygame.QUIT)
 
 
-def view(argv: list[str] | None = None) -> None:
-    """``ral view``; ``argv`` None takes the arguments of the process."""
+def window(argv: list[str]) -> None:
+    """``ral view --window``, with the arguments beside that."""
     from jsonargparse import auto_cli
 
-    auto_cli(watch, args=argv, prog="ral view", as_positional=False)
+    auto_cli(watch, args=argv, prog="ral view --window", as_positional=False)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -45,7 +45,10 @@ _UPRIGHT = {
 
 
 def read(
-    file: str | os.PathLike[str] | bytes | Image.Image, size: int, crop: int | None = None
+    file: str | os.PathLike[str] | bytes | Image.Image,
+    size: int,
+    crop: int | None = None,
+    name: str | None = None,
 ) -> np.ndarray:
     """One image: upright, on white where it is see-through, its middle square, resized.
 
@@ -55,6 +58,7 @@ def read(
         size: pixels a side; smaller images are enlarged, larger ones shrunk without aliasing.
         crop: side of the middle square that is kept, in pixels of the upright file; the image's
             shorter side if that is less, or if None.
+        name: what errors call it; the path if None, or how many bytes there are.
 
     Returns:
         uint8 RGB (3, size, size).
@@ -71,7 +75,8 @@ def read(
         with _opened(file) as image:
             return _square(image, size, crop)
     except _UNREADABLE as error:
-        name = f"an image of {len(file)} bytes" if isinstance(file, bytes) else file
+        if name is None:
+            name = f"an image of {len(file)} bytes" if isinstance(file, bytes) else str(file)
         raise ValueError(
             f"{name} cannot be read ({error}): expected a PNG, JPEG or other image file"
         ) from error

@@ -76,6 +76,7 @@ FIELDS["pretrain"] = {f"recipe.{old}": f"recipe.{new}" for old, new in FIELDS["r
 # Fields that came later, and what files without them mean, as in FIELDS.
 ADDED: dict[str, dict[str, Any]] = {
     "training": {"context_noise": 0.0},
+    "rounds": {"seconds": None, "elites": 0.0},
     "pretrain": {
         "recipe.prior_trainings.context_noise": 0.0,
         "recipe.oracle_trainings.context_noise": 0.0,
@@ -83,6 +84,14 @@ ADDED: dict[str, dict[str, Any]] = {
         "recipe.vqvae.blocks": 2,
         "recipe.vqvae.narrow": False,
     },
+}
+
+# A recipe once had one prior and one oracle, not one of each for a level.
+ONE_LEVEL = {
+    "prior": "priors",
+    "prior_training": "prior_trainings",
+    "oracle": "oracles",
+    "oracle_training": "oracle_trainings",
 }
 
 # Fields of stages that came later. A run from before had no such stages: it goes on with whatever
@@ -131,6 +140,46 @@ def renamed(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
         holders, name = _holders(found, added)
         for holder in holders:
             holder.setdefault(name, value)
+    return found
+
+
+def recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A stored recipe as it would be written today, as far as it says so.
+
+    Early ones had one level, and said ``decay`` of two things: whether the learning rate falls, and
+    how fast the codebook forgets.
+
+    Args:
+        values: the recipe in a manifest.
+        where: what it comes from, for the warning.
+    """
+    found = renamed(values, "recipe", where)
+    if isinstance(found.get("prior"), dict) and "priors" not in found:
+        if not found.get("oracle"):  # its training was there all the same
+            found["oracle_training"] = None
+        for old, new in ONE_LEVEL.items():
+            found[new] = [one] if (one := found.pop(old, None)) else []
+    for field in ("prior_trainings", "oracle_trainings", "vqvae_training"):
+        holders, name = _holders(found, f"{field}.decay")
+        for training in holders:
+            if name in training:
+                decay = training.pop(name)
+                falls = {"schedule": "cosine" if decay else "constant"}
+                training |= {"codebook_decay": decay} if field == "vqvae_training" else falls
+    return found
+
+
+def checkpoint(stored: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a checkpoint of a policy's training holds, under the names of today.
+
+    Args:
+        stored: its state.
+        where: what it comes from, for the warning.
+    """
+    found = renamed(stored, "checkpoint", where)
+    if "iteration" not in found:  # of rounds
+        found["iteration"] = found["train_state"]["round"]
+    found.setdefault("rows", found["iteration"])  # one an iteration
     return found
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from ral_env.nets import VQVAE, Codec
 
@@ -99,9 +98,29 @@ def contact_sheet(images: np.ndarray) -> np.ndarray:
 
     Small images are enlarged without smoothing, every pixel to a square.
     """
-    grid = make_grid(torch.from_numpy(images), nrow=math.ceil(len(images) ** 0.5))  # (3, H, W)
+    tiles = tiled(images, math.ceil(len(images) ** 0.5))
     times = max(1, 96 // images.shape[-1])
-    return grid.repeat_interleave(times, 1).repeat_interleave(times, 2).permute(1, 2, 0).numpy()
+    return tiles.repeat(times, 0).repeat(times, 1)
+
+
+def tiled(images: np.ndarray, columns: int, gap: int = 2, fill: int = 0) -> np.ndarray:
+    """Images side by side, line by line, as one picture uint8 (H', W', 3).
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        columns: images to a line; the rest of the last line is filled.
+        gap: pixels around and between images.
+        fill: grey of the gaps.
+    """
+    height, width = images.shape[2:]
+    lines = -(-len(images) // columns)
+    shape = (gap + lines * (height + gap), gap + columns * (width + gap), 3)
+    picture = np.full(shape, fill, np.uint8)
+    for i, image in enumerate(images):
+        line, column = divmod(i, columns)
+        top, left = gap + line * (height + gap), gap + column * (width + gap)
+        picture[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return picture
 
 
 def tint(frame: np.ndarray, colour: Sequence[int], share: float | np.ndarray = 0.3) -> None:

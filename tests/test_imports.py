@@ -23,7 +23,7 @@ BUNDLE = (
     {"ral_env", "ral_env.bundle", "ral_env.reward", "ral_env.picture"} | LOWEST | EPISODE | NETS
 )
 ENVS = BUNDLE | {"ral_env.envs"}
-CALLS = {f"ral_env.{name}" for name in ("sample", "complete", "film", "cli", "testing")}
+CALLS = {f"ral_env.{name}" for name in ("sample", "complete", "film", "push", "cli", "testing")}
 TRAINING = ENVS | {"agents.training"}
 EVALUATION = TRAINING | {"agents.evaluation"}
 AGENTS = (
@@ -35,6 +35,7 @@ AGENTS = (
 ARROWS: dict[str, set[str]] = {
     "ral_env": {"ral_env.tasks", "ral_env.migrations", "ral_env.forks", "ral_env.reference"},
     "ral_env.reference": set(),
+    "ral_env.__main__": {"ral_env.cli"},
     "ral_env.ranges": set(),
     "ral_env.migrations": set(),
     "ral_env.forks": set(),
@@ -51,6 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "ral_env.example_rewards": ENVS,
     "ral_env.streams": set(),
     **{name: ENVS | CALLS | {"ral_env.streams"} for name in CALLS},
+    "ral_env.viewer": ENVS | CALLS | {"ral_env.viewer"},
     "agents.training": TRAINING,
     "agents.evaluation": EVALUATION,
     "agents.reinforce": EVALUATION | {"agents.reinforce"},
@@ -115,7 +117,7 @@ SOURCES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_run_one_way(file: Path):
     package = ".".join(file.parent.relative_to(ROOT).parts)
-    assert not wrong_arrows(file.read_text(), package, module_of(file))
+    assert not wrong_arrows(file.read_text(encoding="utf-8"), package, module_of(file))
 
 
 def test_every_layer_is_walked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,8 +31,13 @@ def evaluate(
         picture: PNG file of the frontier's curves.
         out: JSON file to write the figures to.
     """
-    known = bundles.names()  # a bare word is a bundle's name first
-    folders = [name for name in names if name not in known and is_image_folder(name)]
+    folders = [name for name in names if is_image_folder(name)]
+    for name in folders:
+        if (there := bundles.named(name)) is not None and Path(name).name == name:
+            raise ValueError(
+                f"{name!r} is the name of a bundle and a folder of images here: write "
+                f"{str(there)!r} for the one, {os.path.join(os.curdir, name)!r} for the other"
+            )
     loaded = {name: _load(name) for name in names if name not in folders}
     if not loaded:
         raise ValueError(
@@ -56,7 +62,9 @@ def evaluate(
     if out:
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"bundles": list(names)} | comparison.record(), indent=2))
+        path.write_text(
+            json.dumps({"bundles": list(names)} | comparison.record(), indent=2), encoding="utf-8"
+        )
 
 
 def _load(name: str) -> bundles.Bundle:

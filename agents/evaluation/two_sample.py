@@ -6,7 +6,7 @@ mean of their AUCs on held-out reals and on samples that none of them was traine
 discriminator that a generator was trained against has a part in it.
 
 An AUC says little by itself, so two rows stand beside it: the floor, reals against other reals,
-which must be near 0.5; and the power, reals against themselves with 2 % of the codes replaced,
+which must be near 0.5; and the power, reals against others with 2 % of the codes replaced,
 which must be above it: who does not see that would not see a generator's faults either.
 
 Source: Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests"; AUC in place of their
@@ -291,10 +291,12 @@ class CodeTest:
         return self._separate(one, other, seed)
 
     def power(self, seed: int = 0) -> Separation:
-        """How well reals are told from themselves with :data:`REPLACED` of their codes replaced."""
-        real, num_codes = _Codes(self.train, self.held_out), self.bundle.layout.num_codes
+        """How well reals are told from other reals of which :data:`REPLACED` of the codes are
+        replaced: what :meth:`floor` measures, but for those codes."""
+        real, other = self._halves
+        num_codes = self.bundle.layout.num_codes
         train, held_out = (
-            replace_codes(grids, num_codes, seed=2 * seed + i) for i, grids in enumerate(real)
+            replace_codes(grids, num_codes, seed=2 * seed + i) for i, grids in enumerate(other)
         )
         return self._separate(real, _Codes(train, held_out), seed)
 

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from agents.reinforce.config import Config
 from agents.training.discriminator import Adversary, Canvases
-from agents.training.finite import check_losses
 from agents.training.levels import LEARNING, check_levels
 from agents.training.processes import Processes
 from ral_env import bundle as bundles
 from ral_env.envs.vector import LatentCanvasVectorEnv
-from ral_env.nets import PatchGAN, backends, joint
+from ral_env.nets import PatchGAN, backends
 from ral_env.reward import NORMALISERS
 from ral_env.tasks import expect_ours
 
@@ -233,24 +232,6 @@ class TrainState:
             self.pool.append(self.fakes([grid.to(self.processes.device) for grid in stored]))
         for rng, state in zip(self.envs.rngs, of_this_process["envs"], strict=True):
             rng.bit_generator.state = state
-
-    @torch.no_grad()
-    def check_outputs(self) -> None:
-        """See that the policies and the discriminator say something finite of a real canvas.
-
-        Weights can be finite, and so large that what follows from them is not.
-
-        Raises:
-            NotFiniteError: if they do not.
-        """
-        grids = [grid[:1] for grid in self.real.grids]
-        for nets in (self.policies, self.averages):
-            log_prob = joint.total_log_prob(nets, grids)
-            remedy = f"lower learning_rate={self.config.learning_rate}"
-            check_losses({"log_prob": log_prob}, "the policy's", remedy)
-        scores = self.adversary.net(self.adversary.inputs(grids))
-        remedy = f"lower its learning rate ({self.config.discriminator.learning_rate})"
-        check_losses({"score": scores}, "the discriminator's", remedy)
 
     def fakes(self, grids: Grids) -> Fakes:
         """These codes and what the discriminator is shown of them."""

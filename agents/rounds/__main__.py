@@ -28,8 +28,8 @@ from ral_env.ranges import COUNT, check_values
 GROUPS = {
     "what is trained": ("env", "bundle", "levels", "reward_source"),
     "where it runs": ("device", "seed"),
-    "how long": ("rounds", "canvases", "discriminator_canvases", "updates", "batch"),
-    "how canvases are weighted": ("signed", "clip_quantile", "proposal_floor"),
+    "how long": ("rounds", "seconds", "canvases", "discriminator_canvases", "updates", "batch"),
+    "how canvases are weighted": ("signed", "elites", "clip_quantile", "proposal_floor"),
     "how the policy learns": (
         "learning_rate", "final_rate", "betas", "kl_coef", "mle_coef", "ema",
     ),

@@ -28,12 +28,16 @@ class Config:
             ``shuffled`` gives each canvas the score of another, ``constant`` gives all the same.
         rounds: Number of rounds. A run that goes on may have more: no round depends on how many
             follow.
+        seconds: Time after which no further round begins, if that comes before the rounds.
         canvases: Number of canvases that the policy draws in a round.
         discriminator_canvases: Number of those that the discriminator learns from. The others,
             which it has never been shown, are weighted by its scores, and the policy learns from
             them.
         signed: Whether a canvas's log-prob is weighted by w - 1, so that what is rarer among reals
             is made less likely, or by its importance weight w alone.
+        elites: Share of the canvases, those of the highest scores, that are weighted, all alike,
+            while the others weigh nothing: the cross-entropy method (Rubinstein 1999). 0 weights
+            all by exp(score).
         clip_quantile: Quantile of the importance weights that larger ones are cut to.
         proposal_floor: What is added to abs(w - 1) before canvases are drawn in proportion to it,
             so that those of weight 1 are drawn, too: they hold the policy where it is.
@@ -67,9 +71,11 @@ class Config:
     levels: Literal["both", "top", "bottom"] = "both"
     reward_source: Literal["discriminator", "shuffled", "constant"] = "discriminator"
     rounds: int = 6
+    seconds: float | None = None
     canvases: int = 40_000
     discriminator_canvases: int = 8_000
     signed: bool = True
+    elites: float = 0.0
     clip_quantile: float = 0.995
     proposal_floor: float = 0.3
     updates: int = 220
@@ -94,6 +100,8 @@ class Config:
         check_ranges(
             self,
             rounds="[0, inf)",
+            seconds="[0, inf)",
+            elites="[0, 1]",
             canvases="[2, inf)",
             discriminator_canvases="[1, inf)",
             clip_quantile="(0, 1]",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from agents.rounds.config import Config
 from agents.rounds.losses import (
     effective_sample_size,
+    elite_weights,
     exact_kl,
     importance_weights,
     policy_losses,
@@ -84,14 +85,15 @@ def train(
     """
     state = TrainState(config, bundle)
     with Run(state, out, resume, clock) as run:
+        run.begin()
         with run.until_stopped(), run.bar(progress), finite.naming_last_good(run.checkpoint_file):
             if not run.history:
                 fakes = draw(state, config.discriminator_canvases, run)
                 train_discriminator(state, fakes, config.discriminator_warmup, run)
                 run.log({"round": 0} | measure(state, run))
 
-            while state.round < config.rounds:
-                row: Row = {"round": state.round + 1}
+            while state.iteration < config.rounds and not run.is_out_of_time():
+                row: Row = {"round": state.iteration + 1}
 
                 # 1. The policy draws canvases, the discriminator learns from some of them against
                 #    reals, and its scores of the others tell how much rarer they are than reals.
@@ -103,14 +105,15 @@ def train(
                 row |= update_policy(state, pool, run)
 
                 # 3. Measure, log, checkpoint.
-                state.round += 1
+                state.iteration += 1
                 row |= measure(state, run)
                 if watch:
-                    row |= watch(state.round, list(state.policies))
+                    row |= watch(state.iteration, list(state.policies))
                 run.log(row)
 
-            # The discriminator that the bundle gets knows the policy that it comes with.
-            _, run.last_figures = weighted_pool(state, run)
+            if run.folder.writes:
+                # The discriminator that the bundle gets knows the policy that it comes with.
+                _, run.last_figures = weighted_pool(state, run)
         return run.finish()
 
 
@@ -142,7 +145,10 @@ def weighted_pool(state: TrainState, run: Run) -> tuple[Pool, Row]:
         scores = scores[torch.randperm(len(scores), generator=state.generator)]
     elif config.reward_source == "constant":
         scores = torch.zeros_like(scores)
-    weights = importance_weights(scores, config.clip_quantile)
+    if config.elites:
+        weights = elite_weights(scores, config.elites)
+    else:
+        weights = importance_weights(scores, config.clip_quantile)
     chance = proposal(weights, config.proposal_floor)
     return Pool(pool, weights, chance), losses | {
         "auc": auc(real, fake),

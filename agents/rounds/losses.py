@@ -21,6 +21,18 @@ def importance_weights(scores: Tensor, clip_quantile: float = 1.0) -> Tensor:
     return weights / weights.mean()
 
 
+def elite_weights(scores: Tensor, share: float) -> Tensor:
+    """N / n for the n canvases of the highest scores, 0 for the others: (N,), float64, to (N,).
+
+    n is at least 1. Learning from them by likelihood is a step of the cross-entropy method
+    (Rubinstein 1999); what it converges to has no mean of real canvases in it.
+    """
+    count = max(1, round(share * len(scores)))
+    weights = torch.zeros(len(scores), dtype=torch.float64)
+    weights[scores.argsort(descending=True, stable=True)[:count]] = len(scores) / count
+    return weights
+
+
 def effective_sample_size(weights: Tensor) -> float:
     """(sum w)^2 / (N sum w^2) of weights (N,): 1 where all are alike, 1/N where one has all.
 

@@ -39,7 +39,7 @@ class TrainState:
         real: the training split's canvases.
         held_out: the first :data:`MEASURED` of the split to tune on, which nothing is trained on.
         levels: which of the levels learn.
-        round: how many are done.
+        iteration: how many rounds are done.
     """
 
     def __init__(self, config: Config, bundle: bundles.Bundle | None = None):
@@ -49,7 +49,7 @@ class TrainState:
             raise ValueError(
                 f"{processes.count} processes were started, expected one: rounds are not shared"
             )
-        self.device = processes.device
+        self.processes, self.device = processes, processes.device
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.noise = torch.Generator(self.device).manual_seed(config.seed)
@@ -76,7 +76,7 @@ class TrainState:
                 self.bundle.split(self.bundle.tuning_split)[:MEASURED],
             )
         )
-        self.round = 0
+        self.iteration = 0
 
     def frozen(self, policies: nn.Module) -> Any:
         """A copy that does not learn, on the run's device, in eval mode."""
@@ -124,19 +124,14 @@ class TrainState:
             "normaliser": self.adversary.normaliser,
         }
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All else that the next round depends on, but torch's global random numbers."""
-        return {
-            "round": self.round,
-            "generator": self.generator.get_state(),
-            "noise": self.noise.get_state(),
-        }
+        return {"generator": self.generator.get_state(), "noise": self.noise.get_state()}, {}
 
-    def load_state(self, stored: dict[str, Any]) -> None:
+    def load_state(self, common: dict[str, Any], of_this_process: dict[str, Any] | None) -> None:
         """Take over what :meth:`state` gave."""
-        self.round = stored["round"]
-        self.generator.set_state(stored["generator"])
-        self.noise.set_state(stored["noise"])
+        self.generator.set_state(common["generator"])
+        self.noise.set_state(common["noise"])
 
 
 def _check_priors(priors: Sequence[Any]) -> None:

@@ -1,5 +1,7 @@
 """Stable-Baselines3 on our environments: priors as policies, whole-episode updates, callbacks.
 
+A run, and its model again::
+
     from stable_baselines3 import PPO
     from stable_baselines3.common.evaluation import evaluate_policy
     from agents.training.discriminator import DiscriminatorTraining

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import torch
@@ -21,6 +22,14 @@ from agents.sb3.observations import check_spaces, read
 from ral_env import bundle as bundles
 from ral_env.layout import CodeLayout
 from ral_env.nets import PixelCNN, PixelCNNConfig
+from ral_env.ranges import COUNT, check_values
+
+# What SB3's own policies are told of their nets.
+NETS = (
+    "net_arch", "activation_fn", "ortho_init", "features_extractor_class",
+    "features_extractor_kwargs", "share_features_extractor", "normalize_images",
+)  # fmt: skip
+NOISE = ("log_std_init", "full_std", "use_expln", "squash_output")  # of continuous actions
 
 
 class InitialPrior:
@@ -60,6 +69,11 @@ class PixelCNNPolicy(ActorCriticPolicy):
     gradients are off, steps are evaluated incrementally (see :class:`StepCache`); ``use_cache =
     False`` switches that off.
 
+    ``torch.compile`` leaves it as it is: it takes the policy, which goes on eagerly, as its cache
+    depends on the canvases that it sees. For the same reason it cannot be traced, scripted or
+    exported, which says so; its priors can be exported, ``torch.export.export`` takes a module that
+    calls ``policy.priors[0].logits``.
+
     Args:
         observation_space, action_space: those of one of our environments.
         lr_schedule: learning rate as a function of the remaining progress, 1 to 0.
@@ -71,10 +85,11 @@ class PixelCNNPolicy(ActorCriticPolicy):
         detach_value: keep the value loss from moving the actor's features.
         use_sde: must be False: state-dependent exploration is for continuous actions.
         optimizer_class, optimizer_kwargs: as SB3 has them.
+        others: must be left out: what SB3's policies take beside these, and this one cannot.
 
     Raises:
-        ValueError: if spaces, configs and priors do not fit each other, or an observation is no
-            canvas.
+        ValueError: if spaces, configs and priors do not fit each other, a setting is one that this
+            policy does not have, or an observation is no canvas.
     """
 
     use_cache = True
@@ -92,7 +107,9 @@ class PixelCNNPolicy(ActorCriticPolicy):
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
+        **others: Any,
     ):
+        _refuse(others)
         if use_sde:
             raise ValueError(
                 "use_sde=True is for continuous actions, expected False: codes are not"
@@ -102,6 +119,13 @@ class PixelCNNPolicy(ActorCriticPolicy):
                 f"configs={configs!r}, expected a PixelCNNConfig for each level, such as "
                 "[prior.config for prior in bundle.priors]; agents.sb3.defaults gives them"
             )
+        if not isinstance(prior, InitialPrior | None):
+            raise ValueError(
+                f"prior is a {type(prior).__name__}, expected InitialPrior(bundle.priors); "
+                "agents.sb3.defaults gives it"
+            )
+        given = {"value_hidden": value_hidden, "value_rate": value_rate}
+        check_values(given, value_hidden=COUNT, value_rate="(0, inf)")
         # Before the base class, which builds the nets.
         self.configs = tuple(configs)
         self.layout = CodeLayout(tuple(c.grid for c in configs), configs[0].num_codes)
@@ -163,6 +187,10 @@ class PixelCNNPolicy(ActorCriticPolicy):
         super().__setstate__(state)
         self._speed_up_critic()
 
+    def __prepare_scriptable__(self) -> Any:
+        """What ``torch.jit.script`` asks for first."""
+        _refuse_export()
+
     # --- weights ---
 
     def load_prior(
@@ -214,6 +242,8 @@ class PixelCNNPolicy(ActorCriticPolicy):
         self, obs: Tensor, logits: bool = True, values: bool = True
     ) -> tuple[Tensor | None, Tensor | None]:
         """Logits (N, num_codes) and values (N, 1), those that are wanted."""
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+            _refuse_export()
         canvas, asked = read(obs, self.layout)
         with_gradients = torch.is_grad_enabled()
         if not with_gradients and self.use_cache and bool((canvas == self.layout.empty).any()):
@@ -252,7 +282,10 @@ class PixelCNNPolicy(ActorCriticPolicy):
 
     # --- what SB3 calls ---
 
-    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    @torch.compiler.disable
+    def forward(  # type: ignore[override]
+        self, obs: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Codes int64 (N,), values (N, 1) and the codes' log-probs (N,), in nats."""
         logits, values = self._evaluate(obs)
         distribution = self._distribution(logits)
@@ -292,6 +325,36 @@ class PixelCNNPolicy(ActorCriticPolicy):
                 stacklevel=2,
             )
         return super()._predict(observation, deterministic)
+
+
+def _refuse(settings: dict[str, Any]) -> None:
+    """Refuse settings of SB3's policies, and unknown ones, with a word on what to use.
+
+    Raises:
+        ValueError: if there are any.
+    """
+    for name, value in settings.items():
+        known = ("configs", "prior", "value_hidden", "value_rate", "detach_value", "use_sde",
+                 "optimizer_class", "optimizer_kwargs")  # fmt: skip
+        if name in NETS:
+            why = (
+                "its nets are the bundle's priors and a critic that reads their features: their "
+                "sizes are configs and value_hidden"
+            )
+        elif name in NOISE:
+            why = "it is for continuous actions, and codes are not"
+        else:
+            near = difflib.get_close_matches(name, known) or known
+            why = f"expected {', '.join(near)}"
+        raise ValueError(f"PixelCNNPolicy takes no {name} ({name}={value!r}): {why}")
+
+
+def _refuse_export() -> NoReturn:
+    raise ValueError(
+        "a PixelCNNPolicy cannot be traced, scripted or exported: which cell a canvas asks for, "
+        "and what is cached of it, depends on the codes in it. Export a prior, whose logits do "
+        "not: a module whose forward(codes) is policy.priors[0].logits(codes)"
+    )
 
 
 def check_priors(priors: Sequence[Any]) -> None:

@@ -161,10 +161,12 @@ def train(
     """
     model, callbacks = build(algo, config)
     settings = {"algo": algo, **dataclasses.asdict(config)}
-    with RunFolder(out, settings, kind="sb3", resume=resume, free=FREE) as run:
-        envs = vector_env(model.get_env()).envs
+    envs = vector_env(model.get_env()).envs
+    asked = settings | {"bundle_digest": envs.bundle.digest}
+    same = {"bundle": "bundle_digest"}
+    with RunFolder(out, asked, kind="sb3", resume=resume, free=FREE, stands_for=same) as run:
         rollout = config.canvases * envs.layout.length
-        fixed = {name: value for name, value in settings.items() if name not in FREE}
+        fixed = {k: v for k, v in settings.items() if k not in (*FREE, "bundle")}
 
         def make_checkpoint(parts: Mapping[str, Any]) -> Checkpoint:
             return Checkpoint(run.path("checkpoint.pt"), fixed, dict(parts), Processes(), "sb3")

@@ -12,11 +12,9 @@ from typing import Any
 
 import torch
 
-from ral_env.files import write_bytes, write_whole
+from ral_env.files import Row, read_rows, write_bytes, write_whole
 
 __all__ = ["Row", "read_rows", "read_tensors", "write_rows", "write_tensors", "write_whole"]
-
-Row = dict[str, float]
 
 SEAL = b"sha256:"
 SEAL_BYTES = len(SEAL) + 64
@@ -36,23 +34,6 @@ def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     table.writeheader()
     table.writerows(rows)
     write_bytes(file, text.getvalue().encode())
-
-
-def read_rows(file: Path) -> list[Row]:
-    """The rows of a CSV of figures; a row lacks the columns that are empty in it.
-
-    Raises:
-        ValueError: if a cell is no number.
-    """
-    with file.open(newline="", encoding="utf-8") as stream:
-        return [
-            {name: _number(cell) for name, cell in row.items() if cell not in ("", None)}
-            for row in csv.DictReader(stream)
-        ]
-
-
-def _number(cell: str) -> float:
-    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
 
 
 def write_tensors(file: Path, values: Any) -> None:

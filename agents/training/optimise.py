@@ -28,6 +28,8 @@ from agents.training.progress import progress_bar
 from agents.training.signals import StopSignals
 from ral_env.ranges import check_ranges
 
+FREE = ("checkpoint_every", "workers")  # settings that change nothing of what is learnt
+
 
 @dataclass(frozen=True)
 class Training:
@@ -200,7 +202,8 @@ def optimise(
             update, with a checkpoint.
     """
     run = _Optimisation(net, losses, training, Processes(device), also, seed, clock)
-    settings = {"seed": seed, "examples": count, **asdict(training)}
+    fixed = {name: value for name, value in asdict(training).items() if name not in FREE}
+    settings = {"seed": seed, "examples": count, **fixed}
     saved = checkpoint and Checkpoint(
         checkpoint, settings, run.parts, run.processes, kind="training"
     )

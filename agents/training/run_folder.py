@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from agents.training.processes import Processes
 from ral_env import __version__, migrations
 from ral_env import bundle as bundles
 from ral_env.files import Lock, leftovers, told, write_bytes
+
+KEPT_POLICIES = 16  # of a run, for those who look at it
 
 
 class Figures:
@@ -56,7 +59,7 @@ class Figures:
         columns = list(self.rows[0]) if self.rows else []
         if set(row) <= set(columns):
             self.rows.append(row)
-            with told(self.file), self.file.open("a", newline="") as stream:
+            with told(self.file), self.file.open("a", newline="", encoding="utf-8") as stream:
                 csv.DictWriter(stream, columns).writerow(row)
         else:
             self.rewrite([*self.rows, row])
@@ -108,7 +111,7 @@ def stored_config(folder: Path | str, kind: str) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        return migrations.renamed(json.loads(file.read_text()), kind, str(file))
+        return migrations.renamed(json.loads(file.read_text(encoding="utf-8")), kind, str(file))
     except (ValueError, AttributeError) as error:
         raise ValueError(
             f"{file} is no config of a run ({error}): choose another folder, or remove it"
@@ -129,9 +132,13 @@ class RunFolder:
         resume: whether to go on with a run that is there: True asks for one, False refuses one, and
             None goes on where there is one and begins where there is none.
         free: fields that a run which goes on may change.
+        stands_for: fields of a fingerprint, by the field that it stands for: how a path is spelt
+            does not matter where a fingerprint says what is there.
         option: how the folder is called on the command line, for messages.
         notes: what config.json holds beside what was asked for.
         processes: those that train together.
+        changed: of a run in stages, says of what it was asked for and what is asked for now which
+            stages have to begin anew, and why. Without, a run goes on with the same settings alone.
 
     Raises:
         ValueError: if there is a run already, none to go on with, one that was asked for something
@@ -147,16 +154,21 @@ class RunFolder:
         kind: str,
         resume: bool | None = False,
         free: Sequence[str] = (),
+        stands_for: Mapping[str, str] | None = None,
         option: str = "--out",
         notes: Mapping[str, Any] | None = None,
         processes: Processes | None = None,
+        changed: Callable[[dict[str, Any], dict[str, Any]], dict[str, list[str]]] | None = None,
     ):
         self.processes = processes or Processes()
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else bundles.absolute(folder)
         self.writes = self.folder is not None and self.processes.rank == 0
         self.config: dict[str, Any] = json.loads(json.dumps(config))
         self.kind = kind
         self.notes = dict(notes or {})
+        self._stands_for = dict(stands_for or {})
+        self._changed = changed
+        self._anew: dict[str, list[str]] = {}  # stages that begin anew, and why
         self._figures: dict[str, Figures] = {}
         self._lock: Lock | None = None
         if not self.writes:
@@ -173,6 +185,7 @@ class RunFolder:
         is_new = self._check(resume, free, option) is None  # as nobody else can change it any more
         for file in leftovers(self.path()):
             file.unlink()
+        self._set_aside()
         bundles.recover(self.path("bundle"))
         if is_new:
             self.write_config()
@@ -192,15 +205,46 @@ class RunFolder:
                 f"{folder} holds no run to resume: check {option}, or leave --resume out"
             )
         begun = migrations.with_later_stages(stored or {}, self.config, self.kind)
-        known = {k: v for k, v in self.config.items() if k in begun and k not in free}
-        was = {name: value for name, value in begun.items() if name in known}
-        if other := sorted(differences(was, known)):
+        if self._changed is not None:
+            other = self._stages_anew(self.config | begun)
+        else:
+            told = {field for field, print in self._stands_for.items() if print in begun}
+            known = {k: v for k, v in self.config.items() if k in begun and k not in {*free, *told}}
+            was = {name: value for name, value in begun.items() if name in known}
+            other = sorted(differences(was, known))
+        if other:
             raise ValueError(
                 f"{folder} holds a run that was asked for something else ("
                 f"{'; '.join(other[:5])}): ask for the same to go on with it, choose another "
                 f"folder with {option}, or remove it"
             )
         return stored
+
+    def _stages_anew(self, begun: dict[str, Any]) -> list[str]:
+        """Find the stages that begin anew; the reasons if that is all that the folder holds."""
+        assert self._changed is not None
+        self._anew = self._changed(begun, self.config)
+        there = {file.stem for file in self.path().glob("*.pt")}
+        is_all = bool(there) and there <= self._anew.keys()
+        return [reason for reasons in self._anew.values() for reason in reasons] if is_all else []
+
+    def _set_aside(self) -> None:
+        """Move what stages have left that begin anew to the sub-folder ``earlier``."""
+        earlier = self.path("earlier")
+        for stage, reasons in self._anew.items():
+            left = [self.path(stage + ending) for ending in ("", ".csv", ".png", ".pt")]
+            if not any(file.exists() for file in left):
+                continue
+            self.say(f"{stage} begins anew ({'; '.join(reasons[:5])}); what it was is in {earlier}")
+            with told(earlier):
+                earlier.mkdir(exist_ok=True)
+                for file in filter(Path.exists, left):
+                    old = earlier / file.name
+                    if old.is_dir():
+                        shutil.rmtree(old)
+                    os.replace(file, old)
+        if self._anew and (kept := sorted(file.stem for file in self.path().glob("*.pt"))):
+            self.say(f"kept, as its settings are the same: {', '.join(kept)}")
 
     def write_config(self) -> None:
         """Let config.json say what is asked for now.
@@ -267,6 +311,23 @@ class RunFolder:
         write_bytes(self.path(file), png.getvalue())
         figures.picture(name, sheet, step)
 
+    def keep_policies(self, policies: Sequence[nn.Module], step: int) -> None:
+        """Keep what the policies are now, for those who look at the run: policy-STEP.safetensors.
+
+        Weights are in 16 bits, under the level's number and the parameter's name. There are never
+        more than :data:`KEPT_POLICIES`: then every second one goes, and the first stays.
+        """
+        if not self.writes:
+            return
+        state = {
+            name: (value.half() if value.is_floating_point() else value).cpu().clone()
+            for name, value in nn.ModuleList(policies).state_dict().items()
+        }
+        files = sorted(self.path().glob("policy-*.safetensors"))
+        for file in files[1::2] if len(files) >= KEPT_POLICIES else ():
+            file.unlink()
+        write_bytes(self.path(f"policy-{step:07d}.safetensors"), serialise(state))
+
     def say(self, *words: Any) -> None:
         """Print, once for all processes."""
         if self.processes.rank == 0:
@@ -313,7 +374,7 @@ class RunFolder:
             discriminator=discriminator,
             discriminator_input=discriminator_input,
             reward_scale=reward_scale,
-            recipe=json.loads(self.path("config.json").read_text())
+            recipe=json.loads(self.path("config.json").read_text(encoding="utf-8"))
             | {"fine_tuned_from": bundle.recipe},
         )
         if not bundles.storable(tuned):

@@ -68,7 +68,9 @@ def folder(
         split: Files(root, part, size, flip=flip and split == "train")
         for split, part in chosen.items()
     }
-    title = f"{len(order)} images of folder {root.resolve().name}"
+    # In an ASCII locale, other letters of the name have become what no file takes.
+    name = os.fsencode(root.resolve().name).decode("utf-8", "replace")
+    title = f"{len(order)} images of folder {name}"
     if not classes:
         return Images(title, parts)
     labels = sub_folders(root, chosen)

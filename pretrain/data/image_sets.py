@@ -6,6 +6,7 @@ processes that load examples ahead (``Training.workers``) read it side by side.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -21,6 +22,8 @@ from torch import Tensor
 from ral_env.images import read
 
 MOST_UNREADABLE = 100  # images in a row, before reading gives up
+LOOKED_AT = 1_000  # images of a set whose content is part of its fingerprint
+BEGINNING = 2**16  # bytes of each of them
 
 
 class ImageSet(ABC):
@@ -44,6 +47,10 @@ class ImageSet(ABC):
     def identity(self) -> bytes:
         """What tells this set from others without reading all of it: here its number of images."""
         return f"{len(self)} images".encode()
+
+    def content(self) -> bytes:
+        """What is in some of its images, where :meth:`identity` does not say it."""
+        return b""
 
 
 Pixels = ImageSet | Tensor
@@ -77,6 +84,10 @@ class Concat(ImageSet):
         """That of its parts."""
         return b"".join(part.identity() for part in self.parts)
 
+    def content(self) -> bytes:
+        """That of its parts."""
+        return b"".join(part.content() for part in self.parts)
+
     def __len__(self) -> int:
         return int(self.ends[-1])
 
@@ -101,6 +112,10 @@ class Slice(ImageSet):
     def identity(self) -> bytes:
         """That of the other set, and where it begins and ends."""
         return f"{self.first} {self.count} of ".encode() + self.images.identity()
+
+    def content(self) -> bytes:
+        """That of the other set."""
+        return self.images.content()
 
     def __len__(self) -> int:
         return self.count
@@ -194,6 +209,11 @@ class Files(LazyImages):
         known = (b"%s %d\n" % pair for pair in zip(names, sizes, strict=True))
         return super().identity() + b"".join(known)
 
+    def content(self) -> bytes:
+        """A checksum of how each of a thousand of its files begins."""
+        chosen = self.names[:: max(1, -(-len(self.names) // LOOKED_AT))]
+        return b"".join(map(_beginning, (self.root / os.fsdecode(name) for name in chosen)))
+
     def _read(self, index: int) -> np.ndarray:
         return read(self.root / os.fsdecode(self.names[index]), self.size, self.crop)
 
@@ -215,6 +235,13 @@ class Lmdb(LazyImages):
         """The keys of its images, in order."""
         return super().identity() + self.keys.tobytes()
 
+    def content(self) -> bytes:
+        """A checksum of how each of a thousand of its images begins."""
+        chosen = self.keys[:: max(1, -(-len(self.keys) // LOOKED_AT))]
+        with open_lmdb(self.root).begin(buffers=True) as transaction:
+            values = (transaction.get(bytes(key)) or b"" for key in chosen)
+            return b"".join(hashlib.sha256(value[:BEGINNING]).digest() for value in values)
+
     def _read(self, index: int) -> np.ndarray:
         key = bytes(self.keys[index])
         with open_lmdb(self.root).begin() as transaction:
@@ -223,6 +250,15 @@ class Lmdb(LazyImages):
             return read(value or b"", self.size)
         except ValueError as error:
             raise ValueError(f"image {key.decode()} of {self.root}: {error}") from error
+
+
+def _beginning(file: Path) -> bytes:
+    """The SHA-256 of how a file begins; of nothing where it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.sha256(stream.read(BEGINNING)).digest()
+    except OSError:
+        return hashlib.sha256().digest()
 
 
 @lru_cache(maxsize=8)

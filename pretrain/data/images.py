@@ -48,14 +48,16 @@ class Images:
 
     @property
     def fingerprint(self) -> str:
-        """Tells whether images are those that a run began with: their number, order and files.
+        """Tells whether images are those that a run began with: their number, order and content.
 
-        Files are told apart by their names and sizes, not by what is in them.
+        Of files it is their names below the folder, their sizes, and how a thousand of each part
+        begin; where the folder is, and how its path is spelt, does not matter.
         """
-        found = hashlib.sha256()
+        names, contents = hashlib.sha256(), hashlib.sha256()
         for name, part in self.parts.items():
-            found.update(f"{name}: ".encode() + part.identity())
-        return found.hexdigest()[:16]
+            names.update(f"{name}: ".encode() + part.identity())
+            contents.update(part.content())
+        return f"{names.hexdigest()[:16]}-{contents.hexdigest()[:16]}"
 
     @property
     def splits(self) -> dict[str, tuple[int, int]]:

@@ -30,7 +30,6 @@ name that the file would have now. What comes before the first underscore is the
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -45,16 +44,20 @@ from torch import nn
 
 from ral_env import __version__, migrations
 from ral_env.bundle import manifest as manifests
-from ral_env.bundle.manifest import BundleError
+from ral_env.bundle.hub import name_of
+from ral_env.bundle.manifest import BundleError, check_hash
 from ral_env.bundle.packing import PackedCodes, blocks, codes_dtype, pack, packed_bytes
 from ral_env.bundle.parts import Bundle, Later, StoredFeatures
 from ral_env.bundle.stored_arrays import read_array
 from ral_env.bundle.stored_nets import kind_of, read_net, tuples
+from ral_env.files import sha256
 from ral_env.layout import CodeLayout
 
 
 def read(folder: Path) -> Bundle:
     """The bundle in a folder. Its manifest is read, all else when it is first asked for.
+
+    A file's hash is compared with the manifest's when it is read: it may have changed since.
 
     Raises:
         BundleError: if the manifest is altered, of a format that is not read or not what it should
@@ -62,11 +65,14 @@ def read(folder: Path) -> Bundle:
     """
     file = folder / "manifest.json"
     manifest, fields = manifests.parse(file)
-    _check_files(folder, fields)
+    manifests.check_files(file, fields)
     nets: Mapping[str, Any] = fields["nets"]
 
+    def whole(part: Mapping[str, Any]) -> Path:
+        return check_hash(folder / part["file"], fields["files"][part["file"]])
+
     def net(stem: str) -> nn.Module:
-        return read_net(folder / nets[stem]["file"], stem, nets[stem]["config"])
+        return read_net(whole(nets[stem]), stem, nets[stem]["config"])
 
     def levels(kind: str) -> Later[Any]:
         count = sum(kind_of(stem) == kind for stem in nets)
@@ -88,12 +94,14 @@ def read(folder: Path) -> Bundle:
         ),
         "test_features": Later(
             lambda: {
-                name: StoredFeatures(read_array(folder / stored["file"]), stored["of"])
+                name: StoredFeatures(read_array(whole(stored)), stored["of"])
                 for name, stored in fields["test_features"].items()
             }
         ),
-        "flat_codes": Later(partial(_read_codes, folder, fields["codes"], layout)),
-        "recipe": Later(partial(migrations.renamed, fields["recipe"], "recipe", str(file))),
+        "flat_codes": Later(
+            lambda: _read_codes(whole(fields["codes"]), fields["codes"]["packed"], layout)
+        ),
+        "recipe": Later(partial(migrations.recipe, fields["recipe"], str(file))),
     }
     bundle = Bundle(
         **parts,
@@ -104,7 +112,7 @@ def read(folder: Path) -> Bundle:
         image_size=nets["vqvae"]["config"]["image_size"],
         dataset=fields["dataset"],
         version=str(fields["version"]),
-        name=folder.resolve().name,
+        name=name_of(folder) or folder.resolve().name,
     )
     object.__setattr__(bundle, "path", folder)
     object.__setattr__(bundle, "manifest", manifest)
@@ -166,22 +174,6 @@ def nets_by_stem(bundle: Bundle) -> dict[str, Any]:
     return nets | {f"features_{name}": net for name, net in bundle.feature_nets.items()}
 
 
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check_files(folder: Path, fields: Mapping[str, Any]) -> None:
-    """All files that the manifest speaks of are listed with their hashes, and there."""
-    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
-    if missing := {part["file"] for part in parts} - set(fields["files"]):
-        raise BundleError(folder / "manifest.json", f"does not list {sorted(missing)}")
-    for name in fields["files"]:
-        if not (folder / name).is_file():
-            raise BundleError(folder / name, "is missing")
-
-
 def _layout(file: Path, stored: Mapping[str, Any]) -> CodeLayout:
     try:
         return CodeLayout(tuples(stored["levels"]), stored["num_codes"])
@@ -189,17 +181,16 @@ def _layout(file: Path, stored: Mapping[str, Any]) -> CodeLayout:
         raise BundleError(file, f"is not a readable manifest ({error})") from error
 
 
-def _read_codes(folder: Path, stored: Mapping[str, Any], layout: CodeLayout) -> Any:
+def _read_codes(file: Path, packed: bool, layout: CodeLayout) -> Any:
     """Flat codes (N, length), memory-mapped and read-only."""
-    file, length = folder / stored["file"], layout.length
-    flat = read_array(file)
-    if stored["packed"]:
+    flat, length = read_array(file), layout.length
+    if packed:
         dtype, size = np.dtype(np.uint8), packed_bytes(length, layout.num_codes)
     else:
         dtype, size = np.dtype(codes_dtype(layout.num_codes)), length
     if flat.ndim != 2 or flat.shape[1] != size or flat.dtype != dtype:
         raise BundleError(file, f"holds {flat.dtype} {flat.shape}, expected {dtype} (N, {size})")
-    return PackedCodes(flat, length, layout.num_codes) if stored["packed"] else flat
+    return PackedCodes(flat, length, layout.num_codes) if packed else flat
 
 
 def _write_codes(file: Path, bundle: Bundle) -> None:

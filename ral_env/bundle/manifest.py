@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ral_env.bundle import limits
+from ral_env.files import sha256
 
 FORMAT = 4
 READ = (2, 3, FORMAT)
@@ -26,6 +27,23 @@ class BundleError(ValueError):
             f"bundle file {file}: {what}. Reinstall ral-env if the bundle came with it, "
             "or make the bundle again with `ral pretrain`."
         )
+
+
+def check_hash(file: Path, digest: str) -> Path:
+    """The file of a bundle, whose SHA-256 is the one that the manifest gives.
+
+    Raises:
+        BundleError: if it is not, or the file cannot be read.
+    """
+    try:
+        found = sha256(file)
+    except OSError as error:
+        raise BundleError(file, f"cannot be read ({error})") from error
+    if found != digest:
+        raise BundleError(
+            file, f"is cut or altered (SHA-256 {found[:12]}..., expected {digest[:12]}...)"
+        )
+    return file
 
 
 def checksum(manifest: Mapping[str, Any]) -> str:
@@ -84,6 +102,24 @@ def parse(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise BundleError(file, f"is not a readable manifest ({error!r})") from error
     return manifest, fields
+
+
+def check_files(file: Path, fields: Mapping[str, Any]) -> None:
+    """Check that all files that a manifest speaks of are listed with their hashes, and there.
+
+    Args:
+        file: the manifest.
+        fields: its fields, those of format 4.
+
+    Raises:
+        BundleError: names the first that is not.
+    """
+    parts = [fields["codes"], *fields["nets"].values(), *fields["test_features"].values()]
+    if missing := {part["file"] for part in parts} - set(fields["files"]):
+        raise BundleError(file, f"does not list {sorted(missing)}")
+    for name in fields["files"]:
+        if not (file.parent / name).is_file():
+            raise BundleError(file.parent / name, "is missing")
 
 
 def as_format_4(manifest: Mapping[str, Any]) -> dict[str, Any]:

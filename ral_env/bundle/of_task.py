@@ -6,9 +6,9 @@ import os
 import warnings
 
 from ral_env import StandInWarning
+from ral_env.bundle import manifest as manifests
 from ral_env.bundle.parts import Bundle
-from ral_env.bundle.places import home, named
-from ral_env.bundle.store import load
+from ral_env.bundle.places import find, home, named
 from ral_env.tasks import Task
 
 
@@ -30,7 +30,22 @@ def load_named(name: str, verify: bool = True) -> Bundle:
     Raises:
         ValueError: if there is none.
     """
+    from ral_env.bundle.store import load  # needs torch, as what is above does not
+
     return load(named(name) or name, verify)
+
+
+def trained_on(name: str) -> str:
+    """What the bundle of that name was trained on, in words. Only its manifest is read.
+
+    Raises:
+        BundleError: if that is not what it should be, or speaks of a file that is not there.
+        ValueError: if there is no such bundle.
+    """
+    file = find(named(name) or name) / "manifest.json"
+    fields = manifests.parse(file)[1]
+    manifests.check_files(file, fields)
+    return fields["dataset"]
 
 
 def make_command(task: Task) -> str:
@@ -59,6 +74,8 @@ def for_task(
     if bundle is None:
         found = _default(task, required)
     else:
+        from ral_env.bundle.store import load
+
         found = load(bundle) if isinstance(bundle, str | os.PathLike) else bundle
     size, layout = found.image_size, found.layout
     expected = (task.image_size, task.levels, task.num_codes)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 
 from ral_env.bundle.manifest import checksum
 from ral_env.bundle.packing import PackedCodes
 from ral_env.layout import CodeLayout
-from ral_env.nets import VQVAE, FeatureNet, Mixture, PatchGAN, PixelCNN
+
+if TYPE_CHECKING:  # names of parts: what they are is loaded with them
+    from ral_env.nets import VQVAE, FeatureNet, Mixture, PatchGAN, PixelCNN
 
 TUNING = "tuning"  # a split of bundles of format 4 whose maker set it aside
 

@@ -6,6 +6,8 @@ import difflib
 import os
 from pathlib import Path
 
+from ral_env.bundle import hub
+
 SHIPPED = Path(__file__).parents[1] / "bundles"
 
 
@@ -47,13 +49,16 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     """The absolute folder of a bundle.
 
     A ``Path``, and what has a separator in it, is a path; a bare word is a name, or where no bundle
-    has that name, a folder.
+    has that name, a folder. ``hub:OWNER/NAME@REVISION`` is on the Hugging Face Hub, and is fetched
+    (:mod:`ral_env.bundle.hub`).
 
     Raises:
         ValueError: if there is none, and what else there is; or if a word names one bundle and is
             also a folder that holds another.
     """
     text = os.fspath(name_or_path)
+    if isinstance(name_or_path, str) and text.startswith(hub.SCHEME):
+        return hub.fetch(text)
     if isinstance(name_or_path, os.PathLike) or Path(text).name != text:
         folder = absolute(text)
         if not _holds_bundle(folder):

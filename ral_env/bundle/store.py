@@ -24,8 +24,10 @@ def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
 
     Args:
         name_or_path: a bare word is a name, of a shipped bundle or of one in
-            :func:`ral_env.bundle.home`; a ``Path``, and what has a separator in it, is a path.
-        verify: check every hash, weight shape and code. Without, only that the files exist.
+            :func:`ral_env.bundle.home`, or where there is none, a folder; a ``Path``, and what has
+            a separator in it, is a path.
+        verify: check every hash, weight shape and code at once. Without, only that the files exist;
+            the hash of each is checked when it is read.
 
     Raises:
         BundleError: names the file that is missing, cut, altered or of another format. A manifest
@@ -68,8 +70,7 @@ def save(
         DiskError: if it cannot be written, or there is no room; what was there stays.
     """
     path = absolute(path)
-    if path.exists() and not (path / "manifest.json").is_file():
-        raise ValueError(f"{path} exists and is not a bundle: choose another path or remove it")
+    check_place(path)
     if bundle is None:
         bundle = from_nets(**parts)
     elif parts:
@@ -96,6 +97,16 @@ def save(
                 shutil.rmtree(fresh, ignore_errors=True)
                 raise
     return path
+
+
+def check_place(path: Path) -> None:
+    """See that a bundle may be saved there, which would replace one that is there already.
+
+    Raises:
+        ValueError: if something else is there.
+    """
+    if path.exists() and not (path / "manifest.json").is_file():
+        raise ValueError(f"{path} exists and is not a bundle: choose another path or remove it")
 
 
 def recover(path: str | os.PathLike[str]) -> None:

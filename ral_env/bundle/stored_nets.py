@@ -29,6 +29,7 @@ from ral_env.nets import (
     PixelCNNConfig,
     VQVAEConfig,
 )
+from ral_env.nets.unfilled import unfilled
 
 # What nets of a kind may be, and what each is made from.
 NETS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -102,7 +103,7 @@ def empty_net(file: Path, stem: str, values: Mapping[str, Any]) -> Any:
         raise BundleError(file, f"is not readable with its config ({wrong})")
     try:
         config = CONFIGS[made_of](**{name: tuples(value) for name, value in values.items()})
-        with torch.device("meta"):  # shapes only
+        with unfilled():  # shapes only
             net = made_of(config).to(torch.float32)
     except (RuntimeError, ValueError) as error:  # sizes that do not go together
         raise BundleError(file, f"is not readable with its config ({error})") from error

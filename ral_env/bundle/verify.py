@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ral_env.bundle.folder import nets_by_stem, sha256
+from ral_env.bundle.folder import nets_by_stem
 from ral_env.bundle.limits import SPLITS
-from ral_env.bundle.manifest import BundleError, as_format_4
+from ral_env.bundle.manifest import BundleError, as_format_4, check_hash
 from ral_env.bundle.packing import PackedCodes, blocks
 from ral_env.bundle.parts import TUNING, Bundle, StoredFeatures
 from ral_env.bundle.stored_nets import NETS, kind_of, read_net
@@ -26,17 +26,13 @@ def verify_bundle(bundle: Bundle) -> None:
     """
     assert bundle.path, "it was not read from a folder"
     for name, digest in bundle.manifest["files"].items():
-        if (found := sha256(bundle.path / name)) != digest:
-            raise BundleError(
-                bundle.path / name,
-                f"is cut or altered (SHA-256 {found[:12]}..., expected {digest[:12]}...)",
-            )
+        check_hash(bundle.path / name, digest)
     fields, configs = as_format_4(bundle.manifest), {}
     for stem, net in fields["nets"].items():
         made: Any = read_net(bundle.path / net["file"], stem, net["config"])
         configs[stem] = made.config
     wrong = (
-        _misfit(bundle.layout, configs)
+        misfit(bundle.layout, configs)
         or _wrong_features(bundle.test_features, configs)
         or _wrong_ranges(bundle)
     )
@@ -63,7 +59,7 @@ def obstacle(bundle: Bundle) -> str | None:
             return f"a feature net is called {name!r}, expected small letters, digits and _"
     configs = {stem: net.config for stem, net in nets.items()}
     return (
-        _misfit(bundle.layout, configs)
+        misfit(bundle.layout, configs)
         or _wrong_features(bundle.test_features, configs)
         or _wrong_splits(bundle)
     )
@@ -93,7 +89,7 @@ def _wrong_splits(bundle: Bundle) -> str | None:
     return None
 
 
-def _misfit(layout: CodeLayout, configs: Mapping[str, Any]) -> str | None:
+def misfit(layout: CodeLayout, configs: Mapping[str, Any]) -> str | None:
     """How nets, given by their configs and stems, do not fit the layout; None if they do."""
     levels, num_codes = layout.levels, layout.num_codes
     vqvae = configs["vqvae"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from ral_env import picture, reward
 from ral_env.bundle import RealCodes
 from ral_env.envs.options import choose
 from ral_env.envs.scorer import Scorer
-from ral_env.envs.shapes import Canvas, Frame, Rows
+from ral_env.envs.shapes import Canvas, Frame, Frames, Rows
 from ral_env.nets import VQVAE
 
 OVERLAYS = (None, "scores", "real", "both")
@@ -56,12 +57,7 @@ class FramePainter:
         frames = np.full((len(canvas), size * scale, size * scale, 3), picture.ABSENT, np.uint8)
         for rows in np.unique(heights):
             which = heights == rows
-            codes = torch.from_numpy(canvas[which].astype(np.int64)).to(self.scorer.device)
-            grids = self.layout.unflatten(codes, int(rows))
-            with self.scorer.apart():
-                images = picture.paint(
-                    self.scorer.codec, grids, self.layout.num_codes, self._mean_child_vectors
-                )
+            images = self.images(canvas[which], int(rows))
             frames[which, : images.shape[1] * scale] = images.repeat(scale, 1).repeat(scale, 2)
         row_side = size * scale // self.layout.rows  # pixels to a row of the coarsest grid
         for i, frame in enumerate(frames):
@@ -70,6 +66,23 @@ class FramePainter:
             if self.overlay in ("scores", "both"):
                 self._tint_scores(canvas[i : i + 1], frame, row_side)
         return tuple(frames)
+
+    def images(self, canvas: Canvas, rows: int) -> Frames:
+        """Canvases of one height without overlay, in the size of the image.
+
+        Args:
+            canvas: codes, EMPTY and OUTSIDE, int16 (n, length).
+            rows: rows of the coarsest grid that each has.
+
+        Returns:
+            uint8 (n, H, W, 3); H is the image's share of those rows.
+        """
+        codes = torch.from_numpy(canvas.astype(np.int64)).to(self.scorer.device)
+        grids = self.layout.unflatten(codes, rows)
+        with self.scorer.apart():
+            return picture.paint(
+                self.scorer.codec, grids, self.layout.num_codes, self._mean_child_vectors
+            )
 
     @cached_property
     def _mean_child_vectors(self) -> list[Tensor] | None:
@@ -110,15 +123,23 @@ class Window:
 
         Raises:
             gymnasium.error.DependencyNotInstalled: if there is no pygame.
+            ValueError: if there is no screen. ``SDL_VIDEODRIVER=dummy`` asks for none.
         """
         try:
             import pygame
         except ModuleNotFoundError as error:
             raise gym.error.DependencyNotInstalled(
-                "render_mode='human' needs pygame: pip install 'ral-env[viewer]'"
+                "render_mode='human' needs pygame: pip install 'ral-env[window]'"
             ) from error
         if self._surface is None:
             pygame.display.init()  # not pygame.init(), which wants sound as well
+            driver = pygame.display.get_driver()
+            if driver in ("dummy", "offscreen") and "SDL_VIDEODRIVER" not in os.environ:
+                pygame.display.quit()
+                raise ValueError(
+                    "a window needs a screen, and none was found here: `ral view` opens a page in "
+                    "the browser instead, and `ral film` writes a GIF"
+                )
             self._surface = pygame.display.set_mode(frame.shape[1::-1])
             pygame.display.set_caption(self.caption)
             self._clock = pygame.time.Clock()

@@ -34,17 +34,21 @@ def of_batch(
     return batch
 
 
-def before_reset(which: np.ndarray, canvas: np.ndarray, info: Mapping[str, Any]) -> dict[str, Any]:
+def before_reset(
+    which: np.ndarray, canvas: np.ndarray, info: Mapping[str, Any], pad: bool = False
+) -> dict[str, Any]:
     """The vector info of a step in which finished canvases are reset (autoreset "same_step").
 
     Args:
         which: the canvases that are.
         canvas: int16 (num_envs, length), before the reset.
         info: the vector info of their episodes.
+        pad: whether ``final_obs`` is one int16 array, of 0 where a canvas is not reset. Gymnasium's
+            is of objects, which no tensor can be made of, and of None there.
     """
     mask = np.zeros(len(canvas), bool)
     mask[which] = True
-    final = np.full(len(canvas), None, object)
+    final = np.zeros_like(canvas) if pad else np.full(len(canvas), None, object)
     for i in which:
         final[i] = canvas[i].copy()
     return {

@@ -19,4 +19,5 @@ StepResult = tuple[Canvas, Rewards, Flags, Flags, dict[str, Any]]
 
 Pictures = UInt8[np.ndarray, "batch 3 height width"]  # for programs
 Frame = UInt8[np.ndarray, "height width 3"]  # for people
+Frames = UInt8[np.ndarray, "canvases height width 3"]
 Nats = Float32[np.ndarray, " batch"]

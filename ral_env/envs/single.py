@@ -82,7 +82,7 @@ class LatentCanvasEnv(StorableSpec, Scored, gym.Env[np.ndarray, Any]):  # type: 
     - ``reward_fn`` (None): "package.module:function", or a callable; None is the discriminator. A
       name keeps ``env.spec`` such as JSON holds. Starts and times of pay are as without.
     - ``start`` ("full"): or "continue", "scratch", "partial"; for resets without that option.
-    - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``viewer``).
+    - ``render_mode`` (None): or "rgb_array", or "human", a window (needs the extra ``window``).
     - ``overlay`` (None): what tints the frames: "scores" (of the finished rows; green is real, red
       is fake), "real" (the rows that were given are blue), or "both".
     - ``pad_info`` (False): whether to fill ``step_rewards`` with 0 up to ``length`` and

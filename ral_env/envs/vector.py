@@ -64,6 +64,9 @@ class LatentCanvasVectorEnv(StorableSpec, Scored, VectorEnv):  # type: ignore[ov
         task: the environment id whose images and grids the bundle must have; None asks for none.
         autoreset_mode: "next_step", "same_step" or "disabled", or Gymnasium's ``AutoresetMode``.
         render_mode: None or "rgb_array".
+        pad_info: whether all arrays of an info have one shape, whatever the episodes' lengths; with
+            "same_step", ``final_obs`` then is one int16 array, of 0 where no episode ended, and not
+            of objects: ``gymnasium.wrappers.vector.NumpyToTorch`` wants it so.
         max_episode_steps: must be None: what ``gym.make_vec`` passes on. A time limit is a wrapper
             of single environments, which ``vectorization_mode="sync"`` or ``"async"`` has.
 
@@ -235,7 +238,7 @@ class LatentCanvasVectorEnv(StorableSpec, Scored, VectorEnv):  # type: ignore[ov
                 ends = [infos.padded(end, self.layout.length) for end in ends]
             info = infos.of_batch(finished, ends, self.num_envs)
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
-                info = infos.before_reset(finished, episodes.canvas, info)
+                info = infos.before_reset(finished, episodes.canvas, info, self.pad_info)
                 episodes.begin(finished, self.start)
         return episodes.canvas.copy(), rewards, terminated, np.zeros(self.num_envs, bool), info
 

@@ -219,8 +219,10 @@ class PixelCNN(nn.Module):
         self.recompute = False
         hidden = config.hidden
         self.embedding = nn.Embedding(config.num_codes, hidden)
-        self.row = nn.Parameter(torch.randn(hidden, config.grid[0], 1) * 0.1)
-        self.column = nn.Parameter(torch.randn(hidden, 1, config.grid[1]) * 0.1)
+        self.row = nn.Parameter(torch.empty(hidden, config.grid[0], 1))
+        self.column = nn.Parameter(torch.empty(hidden, 1, config.grid[1]))
+        for place in (self.row, self.column):
+            nn.init.normal_(place, std=0.1)
         self.blocks = nn.ModuleList(
             GatedBlock(config, last=layer == config.layers - 1) for layer in range(config.layers)
         )

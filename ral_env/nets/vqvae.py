@@ -165,7 +165,8 @@ class VQVAE(nn.Module):
         )
         # A buffer, not a parameter: moving averages write it, no gradient does (see pretrain).
         self.codebooks: Tensor  # (levels, num_codes, code_dim)
-        self.register_buffer("codebooks", torch.randn(config.levels, config.num_codes, dim))
+        codebooks = torch.empty(config.levels, config.num_codes, dim)
+        self.register_buffer("codebooks", nn.init.normal_(codebooks))
 
     def quantise(self, images: Tensor, nearest: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
         """Encode, with the caller's quantiser: the pass that pretraining and :meth:`encode` share.

@@ -67,14 +67,14 @@ def test_every_algorithm_ends_in_a_row_of_results(algo, tiny_codes, tmp_path):
         gym.make("RALBundle-v0", bundle=str(out / "bundle")).reset(seed=0)
 
 
-def test_the_readmes_own_algorithm_runs_in_20_lines_and_raises_the_reward(capsys):
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_guides_own_algorithm_runs_in_20_lines_and_raises_the_reward(capsys):
+    text = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
     found = re.search(r"### Bring your own algorithm.*?```python\n(.*?)```", text, re.DOTALL)
     assert found
     code = found[1]
     body = [line for line in code.splitlines() if line and not line.startswith(("import", "from"))]
     assert len(body) <= 20
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "guide.md", "exec"), {})
     rewards = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
     assert len(rewards) == 20
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5

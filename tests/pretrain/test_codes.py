@@ -129,6 +129,7 @@ def test_a_cut_run_goes_on_and_reads_no_image_twice(tmp_path):
     assert (other == whole).mean() > 0.98, "but for near ties"
 
 
+@pytest.mark.faults
 def test_a_run_killed_without_warning_goes_on_to_the_same_bytes(tmp_path):
     """kill -9, at a time that nobody chose."""
     code = (
@@ -167,6 +168,7 @@ def test_processes_share_the_rows_out(count, tmp_path):
     assert np.array_equal(np.load(tmp_path / "shared.npy"), whole)
 
 
+@pytest.mark.faults
 def test_a_cut_run_goes_on_with_another_number_of_processes(tmp_path):
     whole = extract(net(), Noise(40), tmp_path / "whole.npy", batch=4)
     for rank, fail_at in ((0, 10), (1, 30)):  # of shares 0-20 and 20-40
@@ -231,6 +233,7 @@ def test_codes_of_another_net_or_of_other_images_are_refused(tmp_path):
         extract(net(), Noise(23)[:0], tmp_path / "none.npy")
 
 
+@pytest.mark.faults
 def test_codes_that_were_altered_or_cut_are_refused(tmp_path):
     file = tmp_path / "codes.npy"
     extract(net(), Noise(23), file, batch=4)

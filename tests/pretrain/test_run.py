@@ -181,6 +181,7 @@ class CutAt(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.faults
 def test_a_cut_run_goes_on_where_it_was_and_ends_in_the_same_bundle(tmp_path):
     """Cut after the feature net, in the oracle's training, and after the priors."""
     recipe = short("oracle-two-level")
@@ -218,7 +219,28 @@ def test_a_run_goes_on_with_no_other_images(tmp_path, monkeypatch):
         run.pretrain(recipe, tmp_path / "two", folder="images", work=tmp_path / "run")
 
 
-def test_a_run_of_a_version_without_noisy_contexts_goes_on(tmp_path):
+def test_a_run_goes_on_however_the_path_of_its_images_is_spelt(tmp_path, monkeypatch):
+    """And wherever they are now; but not where one of the same name and length is another."""
+    place = tmp_path / "images"
+    place.mkdir()
+    for i in range(40):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(place / f"{i}.bmp")
+    monkeypatch.chdir(tmp_path)
+    recipe = short("small32")
+    run.pretrain(recipe, tmp_path / "one", folder="images", work=tmp_path / "run")
+    kept = (tmp_path / "run" / "vqvae.csv").read_bytes()  # its seconds, too
+    run.pretrain(recipe, tmp_path / "one", folder="./images/", work="run")  # type: ignore[arg-type]
+    place.rename(tmp_path / "moved")
+    run.pretrain(recipe, tmp_path / "one", folder=str(tmp_path / "moved"), work=tmp_path / "run")
+    assert (tmp_path / "run" / "vqvae.csv").read_bytes() == kept
+    before = (tmp_path / "moved" / "7.bmp").stat().st_size
+    Image.new("RGB", (32, 32), (7, 7, 7)).save(tmp_path / "moved" / "7.bmp")
+    assert (tmp_path / "moved" / "7.bmp").stat().st_size == before
+    with pytest.raises(ValueError, match="data_fingerprint"):
+        run.pretrain(recipe, tmp_path / "one", folder="moved", work=tmp_path / "run")
+
+
+def test_a_run_of_a_version_without_noisy_contexts_goes_on(tmp_path, capsys):
     recipe = short("oracle")
     with contextlib.redirect_stdout(CutAt("priors")), pytest.raises(KeyboardInterrupt):
         run.pretrain(recipe, tmp_path / "cut")
@@ -228,14 +250,16 @@ def test_a_run_of_a_version_without_noisy_contexts_goes_on(tmp_path):
         for training in config["recipe"][name]:
             del training["context_noise"]
     file.write_text(json.dumps(config))
-    noisy = override(recipe, ["prior_training.context_noise=0.2"])
-    with pytest.raises(ValueError, match=r"trainings.0.context_noise: 0.0 then, 0.2 now"):
-        run.pretrain(noisy, tmp_path / "cut")
     assert bundle.load(run.pretrain(recipe, tmp_path / "cut")).priors
+    assert "begins anew" not in capsys.readouterr().out
+    noisy = override(recipe, ["prior_training.context_noise=0.2"])
+    run.pretrain(noisy, tmp_path / "noisy", work=tmp_path / "cut.work")
+    why = "(recipe.prior_trainings.0.context_noise: 0.0 then, 0.2 now)"
+    assert f"prior_0 begins anew {why}" in capsys.readouterr().out
 
 
 def test_a_run_of_a_version_without_some_stages_goes_on_with_what_is_asked_for_now(tmp_path):
-    """Its config says nothing of their settings; of the others it may not change any."""
+    """Its config says nothing of their settings."""
     recipe = short("faces32")
     with contextlib.redirect_stdout(CutAt("priors")), pytest.raises(KeyboardInterrupt):
         run.pretrain(recipe, tmp_path / "cut")
@@ -246,11 +270,12 @@ def test_a_run_of_a_version_without_some_stages_goes_on_with_what_is_asked_for_n
     del config["recipe"]["features"]["pool"]
     file.write_text(json.dumps(config))
     (tmp_path / "cut.work" / "selfsupervised.pt").unlink()
-    with pytest.raises(ValueError, match="recipe.fakes: 64 then, 65 now"):
-        run.pretrain(dataclasses.replace(recipe, fakes=65), tmp_path / "cut")
+    kept = (tmp_path / "cut.work" / "vqvae.csv").read_bytes()  # its seconds, too
     made = bundle.load(run.pretrain(recipe, tmp_path / "cut"))
     assert list(made.feature_nets) == ["labels", "selfsupervised"]
     assert set(made.discriminator_inputs) == {"image", "codes"}
+    assert (tmp_path / "cut.work" / "vqvae.csv").read_bytes() == kept
+    assert not (tmp_path / "cut.work" / "earlier").exists()
 
 
 def test_a_run_leaves_config_figures_and_pictures(tmp_path):

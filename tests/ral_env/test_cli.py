@@ -74,6 +74,17 @@ def test_without_arguments_the_process_s_own_are_used(monkeypatch, capsys):
     assert capsys.readouterr().out == f"ral-env {cli.ral_env.__version__}\n"
 
 
+@pytest.mark.parametrize(
+    "command", [["-m", "ral_env"], ["-c", "from ral_env.cli import main; main()"]]
+)
+def test_without_a_subcommand_it_greets_with_commands_that_are_there(command):
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"ral-env {cli.ral_env.__version__}: ")
+    tried = re.findall(r"^  ral (\w+)", done.stdout, re.MULTILINE)
+    assert len(tried) >= 4 and set(tried) <= set(cli.COMMANDS)
+
+
 @pytest.mark.parametrize(("name", "hint"), [("evns", "did you mean envs?"), ("x", "known: envs")])
 def test_an_unknown_subcommand_names_near_matches(name: str, hint: str, capsys):
     assert cli.main([name]) == 2

@@ -13,6 +13,8 @@ import pytest
 from ral_env import files
 from ral_env.files import DiskError, Lock, check_room, check_writable, leftovers, write_bytes
 
+pytestmark = pytest.mark.faults
+
 
 def raises(number):
     def write(fresh: Path) -> None:

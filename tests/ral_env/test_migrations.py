@@ -18,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 import agents.reinforce.__main__ as reinforce_command
 from agents.reinforce import Config, train
 from agents.sb3.train import Config as SB3Config
+from agents.training.fit import PriorTraining
 from ral_env import bundle as bundles
 from ral_env import migrations
 
@@ -90,6 +91,32 @@ def test_a_field_that_came_later_is_what_files_without_it_mean_and_no_other():
     assert migrations.renamed({}, "pretrain", "a file") == {}, "there is nothing to have it"
 
 
+def test_an_early_recipe_has_a_list_for_its_levels_and_says_what_decays():
+    early = {
+        "prior": {"hidden": 3}, "prior_training": {"steps": 5, "decay": True},
+        "oracle": None, "oracle_training": {"steps": 6, "decay": True},
+        "vqvae_training": {"decay": 0.99},
+    }  # fmt: skip
+    today = {
+        "priors": [{"hidden": 3}], "prior_trainings": [{"steps": 5, "schedule": "cosine"}],
+        "oracles": [], "oracle_trainings": [], "vqvae_training": {"codebook_decay": 0.99},
+    }  # fmt: skip
+    assert migrations.recipe(early, "a file") == today
+    assert migrations.recipe(today, "a file") == today
+    with_oracle = early | {"oracle": {"hidden": 4}}
+    assert migrations.recipe(with_oracle, "a file")["oracles"] == [{"hidden": 4}]
+    odd = {"prior": "mine", "prior_trainings": 5, "vqvae_training": ["decay"]}
+    assert migrations.recipe(odd, "a file") == odd, "of another maker"
+
+
+@pytest.mark.parametrize("name", bundles.names())
+def test_what_ships_says_how_its_priors_learned(name):
+    made = bundles.load(name, verify=False)
+    trainings = made.recipe["prior_trainings"]
+    settings = [{k: tuple(v) if k == "betas" else v for k, v in t.items()} for t in trainings]
+    assert len([PriorTraining(**each) for each in settings]) == len(made.layout.levels)
+
+
 def test_settings_of_a_stage_that_came_later_are_those_asked_for():
     asked = {"recipe": {"selfsupervised": {"steps": 3}, "other_discriminator": None, "fakes": 9}}
     stored = {"recipe": {"other_discriminator": {"steps": 5}}}
@@ -130,8 +157,10 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
     for name in ("run-reinforce", "bundle-format-3"):
         shutil.copytree(FIXTURES / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    before = list(csv.DictReader(Path("run-reinforce/progress.csv").read_text().splitlines()))
-    stored = json.loads(Path("run-reinforce/config.json").read_text())
+    before = list(
+        csv.DictReader(Path("run-reinforce/progress.csv").read_text(encoding="utf-8").splitlines())
+    )
+    stored = json.loads(Path("run-reinforce/config.json").read_text(encoding="utf-8"))
     assert "kl_weight" in stored
     with pytest.warns(FutureWarning):
         today = migrations.renamed(stored, "reinforce", "the fixture")
@@ -152,9 +181,13 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
         result = train(config, "run-reinforce", progress=False, resume=True)
     assert any("kl_weight is called kl_loss_coef now" in str(w.message) for w in told)
     assert [row["iteration"] for row in result.history] == [1, 2, 3, 4]
-    rows = list(csv.DictReader(Path("run-reinforce/progress.csv").read_text().splitlines()))
+    rows = list(
+        csv.DictReader(Path("run-reinforce/progress.csv").read_text(encoding="utf-8").splitlines())
+    )
     assert rows[:2] == before and len(rows) == 4
-    assert "kl_loss_coef" in json.loads(Path("run-reinforce/config.json").read_text())
+    assert "kl_loss_coef" in json.loads(
+        Path("run-reinforce/config.json").read_text(encoding="utf-8")
+    )
     assert len(bundles.load("run-reinforce/bundle").priors) == 1
 
 

@@ -8,6 +8,7 @@ import pytest
 MODULES = [
     "ral_env", "ral_env.tasks", "ral_env.layout", "ral_env.starts", "ral_env.images",
     "ral_env.ranges", "ral_env.migrations", "ral_env.forks", "ral_env.cli", "ral_env.testing",
+    "ral_env.bundle",
 ]  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-import torch
 from stable_baselines3.common.logger import Image
-from torchvision.utils import make_grid
 
 from agents.sb3.callbacks.episodes import EpisodeCallback
 from agents.sb3.vec_env import vector_env
+from ral_env.picture import tiled
 from ral_env.ranges import check_ranges
 
 
@@ -44,5 +45,5 @@ class SampleGrids(EpisodeCallback):
         canvases = np.stack([episode.canvas for episode in self.episodes])
         heights = envs.layout.heights(canvases)
         images = envs.images(canvases[heights == heights[-1]][: self.count])  # (N, 3, H, W)
-        grid = make_grid(torch.from_numpy(images), nrow=int(np.ceil(np.sqrt(len(images)))))
-        self.logger.record("samples", Image(grid, "CHW"), exclude=("stdout", "log", "json", "csv"))
+        tiles = tiled(images, math.ceil(len(images) ** 0.5))
+        self.logger.record("samples", Image(tiles, "HWC"), exclude=("stdout", "log", "json", "csv"))

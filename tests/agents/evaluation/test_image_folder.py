@@ -90,6 +90,15 @@ def test_the_command_measures_a_folder_against_the_bundle_before_it(decoded, tmp
     assert "name the bundle too" in capsys.readouterr().err
 
 
+def test_a_word_that_is_a_name_and_a_folder_of_images_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(Path("digits"), np.zeros((4, 3, 8, 8), np.uint8))
+    assert cli.main(["evaluate", "mnist", "digits"]) == 1
+    shipped, here = str(bundle.SHIPPED / "digits"), "./digits"
+    told = f"write {shipped!r} for the one, {here!r} for the other"
+    assert told in capsys.readouterr().err
+
+
 def test_published_networks_that_are_not_there_are_named_with_their_place(tmp_path):
     found = published.find(tmp_path)
     assert not found.embeddings and len(found.missing) == 2

@@ -9,6 +9,8 @@ from agents.reinforce import PRESETS, train
 from agents.training.finite import NotFiniteError
 from ral_env.cli import main
 
+pytestmark = pytest.mark.faults
+
 
 def is_finite(value):
     if isinstance(value, dict):

@@ -9,6 +9,8 @@ import torch
 from agents.reinforce import PRESETS, train
 from agents.reinforce.run import Run
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def config(tiny_codes):

@@ -313,6 +313,7 @@ def is_warming_up(folder):
     return (folder / "checkpoint.pt").exists()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("small", LEVELS[1:], indirect=True)
 @pytest.mark.parametrize("moment", [is_warming_up, has_rows])
 def test_a_run_killed_without_warning_goes_on_exactly(small, moment, tmp_path):

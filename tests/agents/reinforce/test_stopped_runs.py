@@ -14,7 +14,7 @@ from agents.training.signals import ASKING
 from ral_env import bundle as bundles
 from ral_env.cli import main
 
-pytestmark = pytest.mark.usefixtures("heeded_signals")
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("heeded_signals")]
 
 
 @pytest.fixture

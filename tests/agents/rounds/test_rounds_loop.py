@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 
 import gymnasium as gym
 import pytest
@@ -12,6 +13,7 @@ from agents.evaluation.evaluator import Evaluator, TemperedPrior
 from agents.rounds import Config, train
 from agents.rounds.__main__ import main
 from agents.training.discriminator import DiscriminatorTraining
+from agents.training.files import read_rows, read_tensors, write_tensors
 from ral_env import bundle as bundles
 
 
@@ -54,6 +56,7 @@ def test_every_level_learns_and_every_figure_is_logged(short):
         assert {"policy_loss", "kl_loss", "mle_loss", "cross_entropy", "r1"} <= set(row)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("stop", ["between rounds", "within a round"])
 def test_a_run_that_was_cut_ends_as_one_that_was_not(short, tmp_path, stop):
     def cut(number, policies):
@@ -78,12 +81,67 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(short, tmp_path, stop):
     assert [line.partition(",")[0] for line in lines] == ["round", "0", "1", "2", "3"]
 
 
+def test_no_round_begins_when_the_seconds_are_over(short):
+    ticks = iter(range(10**6))
+    found = train(dataclasses.replace(short, rounds=50, seconds=0.0), progress=False)
+    assert len(found.history) == 1  # the prior as it came
+    config = dataclasses.replace(short, rounds=50, seconds=1.0)
+    found = train(config, progress=False, clock=lambda: float(next(ticks)))
+    assert len(found.history) == 1 and found.seconds > 1
+
+
+def test_elites_alone_are_learned_from(short):
+    """Without the other terms, canvases that weigh nothing have no part in the policy's loss."""
+    config = dataclasses.replace(
+        short, rounds=1, elites=0.25, signed=False, kl_coef=0.0, mle_coef=0.0, proposal_floor=1e-9
+    )
+    found = train(config, progress=False)
+    shown = config.canvases - config.discriminator_canvases
+    count = max(1, round(0.25 * shown))
+    assert found.history[1]["ess"] == pytest.approx(count / shown)
+    assert found.history[1]["largest_weight"] == pytest.approx(shown / count)
+
+
 def test_a_run_goes_on_only_with_its_own_settings(short, tmp_path):
     train(dataclasses.replace(short, rounds=1), tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match="kl_coef"):
         train(dataclasses.replace(short, kl_coef=2.0), tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="holds a run"):
         train(short, tmp_path / "run")
+
+
+def test_a_run_goes_on_however_the_path_of_its_bundle_is_spelt(tiny_codes, short, tmp_path):
+    """But not on another bundle of that path."""
+    place = shutil.copytree(tiny_codes, tmp_path / "bundle")
+    one = dataclasses.replace(short, bundle=str(place), rounds=1)
+    train(one, tmp_path / "run", progress=False)
+    again = dataclasses.replace(one, bundle=f"{tmp_path}/run/../bundle/")
+    assert len(train(again, tmp_path / "run", progress=False, resume=True).history) == 2
+    loaded = bundles.load(place)
+    bundles.save(place, dataclasses.replace(loaded, dataset="other noise"), metrics={})
+    with pytest.raises(ValueError, match="bundle_digest: .* then, .* now"):
+        train(one, tmp_path / "run", progress=False, resume=True)
+
+
+def test_the_rows_are_in_the_table_and_not_in_the_checkpoint(short, tmp_path):
+    """Checkpoints of earlier versions have them, and go on."""
+    train(dataclasses.replace(short, rounds=1), tmp_path / "run", progress=False)
+    whole = train(short, progress=False)
+    file = tmp_path / "run" / "checkpoint.pt"
+    stored = read_tensors(file)
+    assert "history" not in stored["state"] and stored["state"]["rows"] == 2
+    shutil.copytree(tmp_path / "run", tmp_path / "earlier")
+    state = stored["state"]
+    early = {
+        "train_state": {**state["train_state"], "round": state["iteration"]},
+        "history": read_rows(tmp_path / "run" / "progress.csv"),
+        "seconds": state["seconds"],
+    }
+    write_tensors(tmp_path / "earlier" / "checkpoint.pt", stored | {"state": early})
+    for name in ("run", "earlier"):
+        rest = train(short, tmp_path / name, progress=False, resume=True)
+        assert untimed(rest.history) == untimed(whole.history)
+        assert torch.equal(flat(rest.policies), flat(whole.policies))
 
 
 @pytest.mark.parametrize("levels", ["top", "bottom"])

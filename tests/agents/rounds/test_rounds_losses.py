@@ -10,6 +10,7 @@ from probes import probe_bundle
 
 from agents.rounds.losses import (
     effective_sample_size,
+    elite_weights,
     exact_kl,
     importance_weights,
     policy_losses,
@@ -26,6 +27,13 @@ def test_weights_are_exponents_of_the_scores_with_mean_one():
 def test_large_weights_are_cut_at_the_quantile_before_they_are_scaled():
     scores = torch.tensor([1.0, 2.0, 3.0, 6.0]).log()
     assert importance_weights(scores, 0.5).tolist() == close([0.5, 1, 1.25, 1.25])
+
+
+def test_elites_are_the_share_that_scores_best_and_weigh_alike():
+    scores = torch.tensor([0.5, 2.0, -1.0, 1.0])
+    assert elite_weights(scores, 0.5).tolist() == [0, 2, 0, 2]
+    assert elite_weights(scores, 0.01).tolist() == [0, 4, 0, 0]
+    assert elite_weights(scores, 1.0).tolist() == [1, 1, 1, 1]
 
 
 def test_the_effective_sample_size_is_one_for_equal_weights_and_1_in_n_for_a_single_one():

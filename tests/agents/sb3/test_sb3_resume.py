@@ -15,6 +15,8 @@ from agents.training.finite import NotFiniteError
 from ral_env import bundle as bundles
 from ral_env.cli import main
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def config(tiny_codes):

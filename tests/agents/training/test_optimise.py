@@ -80,6 +80,7 @@ def same(a, b, exactly=True):
             assert row[name] == (other[name] if exactly else pytest.approx(other[name], rel=1e-4))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("fit", [fit_prior, fit_prior_to_noisy_contexts, fit_vqvae])
 @pytest.mark.parametrize("step", [8, 12])
 def test_a_cut_run_goes_on_as_if_it_had_not_been(fit, step, tmp_path):
@@ -114,6 +115,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert time.perf_counter() - start < 5
 
 
+@pytest.mark.faults
 def test_a_run_killed_without_warning_goes_on_exactly(tmp_path):
     """kill -9, in a process of its own."""
     code = (
@@ -157,6 +159,7 @@ def test_a_checkpoint_without_a_later_setting_is_of_what_was_done_without_it(tmp
     same(fit_prior(file), fit_prior())
 
 
+@pytest.mark.faults
 def test_a_cut_checkpoint_is_named(tmp_path):
     fit_prior(tmp_path / "state.pt")
     whole = (tmp_path / "state.pt").read_bytes()

@@ -10,6 +10,8 @@ from agents.training.run_folder import RunFolder
 from ral_env import bundle as bundles
 from ral_env.files import DiskError
 
+pytestmark = pytest.mark.faults
+
 CONFIG = {"seed": 1}
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from agents.training import run_folder
 from agents.training.run_folder import Figures, RunFolder, differences
 from agents.training.timings import Timings
 from ral_env import bundle as bundles
@@ -30,7 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def table(file: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(file.read_text().splitlines()))
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
 def test_a_new_run_writes_what_was_asked_for(tmp_path):
@@ -146,6 +148,23 @@ def test_a_finished_run_leaves_results_and_a_bundle(tmp_path, tiny_codes, capsys
         assert torch.equal(a, b)
 
 
+def test_of_the_policies_on_the_way_a_run_keeps_some_from_the_first_to_the_last(
+    tmp_path, tiny_two_codes, monkeypatch
+):
+    monkeypatch.setattr(run_folder, "KEPT_POLICIES", 4)
+    nets, run = bundles.load(tiny_two_codes).priors, opened(tmp_path / "run")
+    for step in range(10, 100, 10):
+        run.keep_policies(nets, step)
+        kept = sorted((tmp_path / "run").glob("policy-*.safetensors"))
+        steps = [int(file.stem.removeprefix("policy-")) for file in kept]
+        assert len(steps) <= 4 and steps[-1] == step
+    assert steps == [10, 70, 90]
+    stored = load_file(kept[-1])
+    for name, value in torch.nn.ModuleList(nets).state_dict().items():
+        assert torch.equal(stored[name], value.half())
+    opened(None).keep_policies(nets, 1)  # nowhere to write: nothing is written
+
+
 def test_a_policy_that_is_no_prior_leaves_results_alone(tmp_path, tiny_codes):
     made, run = bundles.load(tiny_codes), opened(tmp_path / "run")
     run.finish(
@@ -174,3 +193,17 @@ def test_timings_count_parts_by_the_clock_they_are_given():
     now[0] += 4
     assert timings.elapsed == 5 + 7
     assert timings.take() == {"seconds_sampling": 3.0} and timings.take() == {}
+
+
+def test_a_fingerprint_stands_for_how_a_path_is_spelt(tmp_path):
+    """Where both runs have one: else the path is all that there is to compare."""
+    same = {"stands_for": {"bundle": "bundle_digest"}, "resume": True}
+    asked = CONFIG | {"bundle": "mine", "bundle_digest": "1a"}
+    opened(tmp_path / "run", asked).close()
+    opened(tmp_path / "run", asked | {"bundle": "./mine"}, **same).close()
+    with pytest.raises(ValueError, match="bundle_digest: '1a' then, '2b' now"):
+        opened(tmp_path / "run", asked | {"bundle_digest": "2b"}, **same)
+    opened(tmp_path / "early", CONFIG | {"bundle": "mine"}).close()
+    opened(tmp_path / "early", asked, **same).close()
+    with pytest.raises(ValueError, match="bundle: 'mine' then, './mine' now"):
+        opened(tmp_path / "early", asked | {"bundle": "./mine"}, **same)

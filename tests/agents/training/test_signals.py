@@ -8,7 +8,7 @@ import pytest
 from agents.training.processes import Processes
 from agents.training.signals import ASKING, StopSignals, telling_of_stops
 
-pytestmark = pytest.mark.usefixtures("heeded_signals")
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("heeded_signals")]
 
 
 @pytest.mark.parametrize("number", ASKING)

@@ -52,3 +52,12 @@ def test_rows_are_read_as_they_were_written(tmp_path):
     assert found == rows and [list(map(type, row.values())) for row in found] == [
         [int, float, float], [int, float, float, float],
     ]  # fmt: skip
+
+
+def test_rows_after_those_that_are_wanted_may_be_cut(tmp_path):
+    """As the last one is when a disk was full."""
+    file = tmp_path / "progress.csv"
+    file.write_text("iteration,loss\n1,0.5\n2,-", encoding="utf-8")
+    assert read_rows(file, 1) == [{"iteration": 1, "loss": 0.5}]
+    with pytest.raises(ValueError):
+        read_rows(file)

@@ -19,9 +19,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ral_env import bundle
-from ral_env.bundle.folder import sha256
 from ral_env.bundle.manifest import checksum
 from ral_env.envs.vector import LatentCanvasVectorEnv
+from ral_env.files import sha256
 
 MUTANTS = int(os.environ.get("MUTANTS", "60"))
 BLOCKS = 4

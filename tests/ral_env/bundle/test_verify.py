@@ -188,3 +188,16 @@ def test_a_manifest_that_is_no_json_is_named(copy):
     (copy / "manifest.json").write_text("{")
     with pytest.raises(bundle.BundleError, match=r"manifest.json: is not a readable manifest"):
         bundle.load(copy)
+
+
+def test_a_file_that_was_altered_after_loading_is_named_when_it_is_read(copy):
+    bundle.load(copy)
+    loaded = bundle.load(copy, verify=False)
+    for name in ("prior_0.safetensors", "codes.npy"):
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert len(loaded.oracles) == 1, "it was not altered"
+    with pytest.raises(bundle.BundleError, match="prior_0.safetensors: is cut or altered"):
+        _ = loaded.priors
+    with pytest.raises(bundle.BundleError, match="codes.npy: is cut or altered"):
+        _ = loaded.codes

@@ -187,5 +187,16 @@ def test_a_window_shows_the_frame_and_closes(request, name, monkeypatch):
 def test_without_pygame_the_extra_is_named(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     env = LatentCanvasEnv(tiny, render_mode="human")
-    with pytest.raises(gym.error.DependencyNotInstalled, match=r"pip install 'ral-env\[viewer\]'"):
+    with pytest.raises(gym.error.DependencyNotInstalled, match=r"pip install 'ral-env\[window\]'"):
+        env.reset()
+
+
+def test_without_a_screen_a_window_is_refused(tiny, monkeypatch):
+    pygame = pytest.importorskip("pygame")
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    # What SDL falls back on where there is neither X nor Wayland: it shows nothing.
+    monkeypatch.setattr(pygame.display, "init", lambda: None)
+    monkeypatch.setattr(pygame.display, "get_driver", lambda: "offscreen")
+    env = LatentCanvasEnv(tiny, render_mode="human")
+    with pytest.raises(ValueError, match="a window needs a screen"):
         env.reset()

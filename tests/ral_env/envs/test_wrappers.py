@@ -96,16 +96,35 @@ def test_gymnasiums_vector_wrappers_work(make_vec, mode):
         assert final["step_rewards"].sum(dtype=float) == close(rewards[i])
 
 
-def test_an_episode_of_tensors_ends(make_vec):
-    """Not so with "same_step", whose ``final_obs`` Gymnasium wants as an array of objects."""
+@pytest.mark.parametrize("mode", ["next_step", "same_step"])
+def test_an_episode_of_tensors_ends(make_vec, mode):
+    """With "same_step" by pad_info: Gymnasium's own ``final_obs`` is an array of objects."""
     pytest.importorskip("array_api_compat")
-    inner = make_vec(num_envs=2)
+    inner = make_vec(num_envs=2, autoreset_mode=mode, pad_info=mode == "same_step")
     envs = gym.wrappers.vector.NumpyToTorch(inner)
     obs, info = envs.reset(seed=0)
+    rewards = torch.zeros(2)
     for _ in range(inner.layout.length):
         obs, rewards, *_, info = envs.step(torch.ones(2, dtype=torch.int64))
         assert isinstance(rewards, torch.Tensor) and obs.dtype == torch.int16
-    assert torch.equal(info["final_canvas"], obs)
+    if mode == "next_step":
+        assert torch.equal(info["final_canvas"], obs)
+    else:
+        assert info["_final_obs"].all() and info["final_obs"].dtype == torch.int16
+        assert torch.equal(info["final_obs"], info["final_info"]["final_canvas"])
+        assert (obs == inner.layout.empty).all(), "the next episode has begun"
+    assert isinstance(info.get("final_info", info)["step_rewards"], torch.Tensor)
+
+
+def test_padded_final_observations_are_zero_where_no_episode_ended(make_vec):
+    envs = make_vec(num_envs=2, autoreset_mode="same_step", pad_info=True, start="continue")
+    envs.reset(seed=0, options={"rows": envs.layout.rows - 1})
+    envs.reset(options={"rows": 1, "reset_mask": np.array([False, True])})
+    info = {}
+    while not info:
+        *_, info = envs.step(np.ones(2, int))
+    assert info["_final_obs"].tolist() == [True, False]
+    assert (info["final_obs"][0, -1], info["final_obs"][1].any()) == (1, False)
 
 
 @pytest.mark.parametrize("start", ["partial", "scratch", "continue"])

@@ -1,0 +1,134 @@
+"""How a reward is hacked: the policy learns against a discriminator that learns no more.
+
+    ral bench hacking --env RALMNIST-v0 --iterations 3000
+
+The score by that discriminator rises and rises; fresh judges, the Fréchet distance and coverage say
+what becomes of the canvases. Beside it the same loop whose discriminator goes on learning. One line
+of OUT/ENV.csv for each point of the curves, one picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
+from agents import reinforce
+from agents.training.files import write_rows
+from benchmarks.demo import load_bundle
+from benchmarks.leaderboard.entries import Contender
+from benchmarks.leaderboard.protocol import measure
+from ral_env.bundle import Bundle
+from ral_env.ranges import COUNT, SEED, check_values
+from ral_env.tables import markdown_table
+
+ARMS = {"fixed": "the discriminator learns no more", "learning": "it goes on learning"}
+PANELS = {
+    "score": "score by the bundle's discriminator",
+    "judge_auc": "judge AUC (0.5: not told from reals)",
+    "fd": "Fréchet distance",
+    "coverage": "coverage",
+}
+
+
+def curve(
+    env: str, bundle: Bundle, arm: str, iterations: int, points: int, samples: int, judges: int,
+    seed: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Figures of the policy before the first iteration and at ``points`` more."""
+    config = dataclasses.replace(
+        reinforce.fit_preset("small", bundle),
+        env=env, iterations=iterations, seed=seed, gate_auc=0.0, mle_coef=0.0,
+    )  # fmt: skip
+    if arm == "fixed":
+        config = dataclasses.replace(config, discriminator_updates=0, discriminator_warmup=0)
+    rows: list[dict[str, Any]] = []
+
+    def watch(iteration: int, policies: Sequence[Any]) -> dict[str, float]:
+        state = torch.get_rng_state()  # judges draw from it; the training must not notice
+        figures = measure(
+            Contender(list(policies), temperatures=(1.0,)), bundle, seed, samples, judges
+        )
+        torch.set_rng_state(state)
+        rows.append({"arm": arm, "iteration": iteration, **figures})
+        print(f"  {arm}, iteration {iteration}: score {figures['score']:.3f}, "
+              f"FD {figures.get('fd', float('nan')):.2f}", flush=True)  # fmt: skip
+        return {}
+
+    watch(0, bundle.priors)
+    every = max(1, iterations // points)
+    reinforce.train(config, progress=False, bundle=bundle, watch=watch, watch_every=every)
+    return rows
+
+
+def figure(rows: Sequence[dict[str, Any]], env: str) -> Figure:
+    """A panel for each figure, a line for each arm."""
+    shown = [name for name in PANELS if name in rows[0]]
+    made = Figure(figsize=(3.1 * len(shown), 3.2), dpi=110, layout="constrained")
+    for panel, name in zip(made.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for arm, style in zip(ARMS, ("o-", "s--"), strict=True):
+            points = [(row["iteration"], row[name]) for row in rows if row["arm"] == arm]
+            panel.plot(*zip(*points, strict=True), style, ms=4, label=ARMS[arm])
+        panel.set_title(PANELS[name], fontsize=8, loc="left")
+        panel.set_xlabel("iterations", fontsize=8)
+        panel.tick_params(labelsize=8)
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    made.legend(*made.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
+                fontsize=8).set_frame_on(False)  # fmt: skip
+    made.suptitle(env, fontsize=9)
+    return made
+
+
+def command(
+    env: str = "RALMNIST-v0",
+    iterations: int = 3000,
+    points: int = 10,
+    samples: int = 1000,
+    judges: int = 3,
+    seed: int = 0,
+    out: str = "runs/hacking",
+) -> None:
+    """Train far too long against a discriminator that stays as it is, and against one that learns.
+
+    Args:
+        env: Id of the environment.
+        iterations: Number of iterations of each arm.
+        points: Number of times that the policy is measured on the way.
+        samples: Number of samples that are measured each time.
+        judges: Number of judges each time, 2 or more; 0 leaves them out.
+        seed: Seed of everything.
+        out: Folder of the results.
+    """
+    check_values(
+        locals(), iterations=COUNT, points=COUNT, samples="[20, inf)", judges="[0, inf)", seed=SEED
+    )
+    torch.set_num_threads(1)
+    bundle = load_bundle(env)
+    rows = [
+        row
+        for arm in ARMS
+        for row in curve(env, bundle, arm, iterations, points, samples, judges, seed)
+    ]
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(folder / f"{env}.csv", [row | {"bundle": bundle.edition} for row in rows])
+    figure(rows, env).savefig(folder / f"{env}.png")
+    columns = ["arm", "iteration", *(name for name in PANELS if name in rows[0])]
+    print(markdown_table(rows, columns))
+    print(f"\nresults and picture: {folder}/{env}.csv, .png")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the arguments of ``ral bench hacking`` and run it."""
+    from jsonargparse import auto_cli
+
+    auto_cli(command, args=argv, prog="ral bench hacking", as_positional=False)
+
+
+if __name__ == "__main__":
+    main()

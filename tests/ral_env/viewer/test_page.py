@@ -1,0 +1,348 @@
+"""The page in a browser, end to end: Chromium, headless, where there is one.
+
+``CHROMIUM`` names it where it is not found by itself; ``AXE`` names axe-core's ``axe.min.js``
+(``npm pack axe-core``), with which accessibility is checked.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ral_env import bundle
+
+uvicorn = pytest.importorskip("uvicorn", reason="the extra viewer is not installed")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from ral_env.viewer.command import listening  # noqa: E402
+from ral_env.viewer.server import app  # noqa: E402
+from ral_env.viewer.sources import Library  # noqa: E402
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+AXE = Path(os.environ.get("AXE", "axe.min.js"))
+PATIENCE = 120_000  # milliseconds: machines that run tests are busy
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium was found: set CHROMIUM"),
+    pytest.mark.timeout(900),
+]
+
+
+class Served:
+    """A server in a thread.
+
+    Attributes:
+        address: what the page's address begins with.
+        connections: those that browsers hold open.
+    """
+
+    def __init__(self, library: Library):
+        self._listener = listening("127.0.0.1", 0)
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        config = uvicorn.Config(app(library, ["127.0.0.1"]), log_level="warning")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    @property
+    def connections(self) -> set[Any]:
+        return self._server.server_state.connections
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+
+@pytest.fixture(scope="module")
+def served(tiny: Path) -> Iterator[Served]:
+    found = Served(Library(tiny.parent, [str(tiny)]))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+Tab = Callable[..., Any]
+
+
+@pytest.fixture
+def tab(browser, served, tiny) -> Iterator[Tab]:
+    """Opens a tab on the tiny bundle; a fault of its scripts, or a foreign request, fails."""
+    faults: list[str] = []
+    contexts = []
+
+    def opened(state: str = "", wait: str = "body[data-painted]", **options: Any) -> Any:
+        context = browser.new_context(**({"viewport": {"width": 1200, "height": 800}} | options))
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((served.address, "blob:", "data:"))
+                else faults.append(request.url)
+            ),
+        )
+        page.goto(f"{served.address}#source={quote(str(tiny), safe='')}&{state}")
+        page.wait_for_selector(wait, state="attached")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+PIXELS = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return [...data].filter((_, i) => i % 4 < 3);
+}"""
+
+
+def shown(page: Any, picture: int = 0) -> np.ndarray:
+    """The pixels of a picture, as its canvas has them."""
+    canvas = page.locator("figure .frame canvas:not(.tints)").nth(picture)
+    return np.array(canvas.evaluate(PIXELS), np.uint8).reshape(32, 32, 3)
+
+
+def saved(page: Any, button: str) -> bytes:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    return Path(download.value.path()).read_bytes()
+
+
+def decoded(path: Path, codes: np.ndarray) -> np.ndarray:
+    made = bundle.load(path)
+    with torch.no_grad():
+        image = made.vqvae.decode(made.layout.as_grids(codes[None]))[0]
+    return ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def step(page: Any) -> int:
+    return int(page.get_by_role("slider", name="Step").input_value())
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Wait for what a page or the server comes to by itself."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_what_is_saved_is_what_is_shown(tab, tiny):
+    page = tab("seed=3")
+    codes = np.load(io.BytesIO(saved(page, "Save MLE prior as NPY")))[0]
+    png = np.asarray(Image.open(io.BytesIO(saved(page, "Save MLE prior as PNG"))))
+    assert np.array_equal(png, shown(page)) and np.array_equal(png, decoded(tiny, codes))
+    film: Any = Image.open(io.BytesIO(saved(page, "Save MLE prior as GIF")))
+    assert film.n_frames == 65
+    page.get_by_role("slider", name="Step").fill("20")
+    until(lambda: page.locator("figure").first.get_attribute("data-drawn") == "20")
+    half = np.load(io.BytesIO(saved(page, "Save MLE prior as NPY")))[0]
+    assert np.array_equal(half[:20], codes[:20]) and (half[20:] == 16).all()
+    png = np.asarray(Image.open(io.BytesIO(saved(page, "Save MLE prior as PNG"))))
+    assert np.array_equal(png, shown(page)) and len(np.unique(png[16:].reshape(-1, 3), axis=0)) == 2
+
+
+def test_codes_are_painted_one_by_one_forth_and_back(tab):
+    page = tab("seed=3&speed=120")
+    whole = shown(page)
+    page.get_by_role("button", name="To the start").click()
+    assert step(page) == 0 and len(np.unique(shown(page).reshape(-1, 3), axis=0)) == 2
+    page.get_by_role("button", name="One code on").click()
+    first = shown(page)
+    assert step(page) == 1 and not np.array_equal(first[:4, :4], first[:4, 8:12])
+    page.get_by_role("button", name="One code on").click()
+    page.get_by_role("button", name="One code back").click()
+    assert step(page) == 1 and np.array_equal(shown(page), first)
+    page.get_by_role("button", name="Play").click()
+    until(lambda: step(page) == 64)
+    assert np.array_equal(shown(page), whole)
+    assert page.get_by_role("button", name="Play").is_visible()
+
+
+def test_two_tabs_with_one_seed_show_one_picture(tab):
+    first, second = tab("seed=6"), tab("seed=7")
+    pictures = [shown(first), shown(second)]
+    assert not np.array_equal(*pictures)
+    second.get_by_label("Seed").fill("6")
+    second.get_by_label("Seed").press("Enter")
+    until(lambda: np.array_equal(shown(second), pictures[0]))
+    assert np.array_equal(shown(first), pictures[0])
+
+
+def test_a_closed_tab_leaves_nothing_behind(tab, served):
+    page = tab("seed=1")
+    assert served.connections
+    page.context.close()
+    until(lambda: not served.connections)
+
+
+def test_a_link_holds_the_whole_state(tab):
+    page = tab("seed=1")
+    page.get_by_label("Seed").fill("12")
+    page.get_by_label("Seed").press("Enter")
+    page.get_by_role("slider", name="Temperature").fill("0.7")
+    page.get_by_role("slider", name="Step").fill("30")
+    page.get_by_label("Overlay").select_option("entropy")
+    page.locator("[data-cell='9']").first.click()
+    page.get_by_text("Row 2, column 2").first.wait_for()
+    until(lambda: "12" in (page.locator("body").get_attribute("data-painted") or ""))
+    until(lambda: "cell=9" in page.url)  # the address follows a little later
+    state = page.url.partition("#")[2]
+    other = tab(state)
+    other.get_by_text("Row 2, column 2").first.wait_for()
+    assert step(other) == 30 and other.get_by_label("Seed").input_value() == "12"
+    assert other.get_by_label("Overlay").input_value() == "entropy"
+    until(lambda: np.array_equal(shown(other), shown(page)))
+    assert other.locator(".candidates").first.inner_text() == (
+        page.locator(".candidates").first.inner_text()
+    )
+
+
+def test_all_of_watching_is_done_by_keyboard_alone(tab):
+    page = tab("seed=3&step=10", wait=".candidates li")
+    grid = page.get_by_role("grid").first
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        role = "document.activeElement.getAttribute('role') || document.activeElement.tagName"
+        reached.append(page.evaluate(role))
+        if reached[-1] == "gridcell":
+            break
+    assert reached[-1] == "gridcell", reached
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.dataset.cell") == "17"
+    page.get_by_text("Row 3, column 2").first.wait_for()
+    assert grid.locator("[aria-selected]").get_attribute("data-cell") == "17"
+    page.get_by_role("button", name="Play").focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Pause").wait_for()
+    page.keyboard.press("Space")
+    before = step(page)
+    page.get_by_role("slider", name="Step").focus()
+    page.keyboard.press("ArrowLeft")
+    assert step(page) == before - 1 if before else True
+
+
+def test_a_picture_is_completed_and_a_wrong_file_gets_words(tab, tmp_path, tiny):
+    page = tab("tab=complete&rows=3", wait="body[data-completed]")
+    noise = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    (tmp_path / "letter.png").write_text("no picture")
+    first = page.locator(".completions img").first.get_attribute("src")
+    page.locator("#file").set_input_files(tmp_path / "noise.png")
+    until(lambda: page.locator(".completions img").first.get_attribute("src") != first)
+    assert page.locator(".completions img").count() == 4
+    mine = page.locator(".completions img").first.get_attribute("src")
+    page.locator("#file").set_input_files(tmp_path / "letter.png")
+    words = re.compile(r"letter\.png cannot be read \(.*\): expected a PNG, JPEG or other image")
+    page.get_by_role("alert").filter(has_text=words).wait_for()
+    assert page.locator(".completions img").first.get_attribute("src") == mine
+    codes = np.load(io.BytesIO(saved(page, "Save the completions' codes as NPY")))
+    assert codes.shape == (4, 64)
+    drawn = np.asarray(Image.open(io.BytesIO(saved(page, "Save all as PNG"))))
+    assert np.array_equal(drawn[-130:-2:4, -130:-2:4], decoded(tiny, codes[3]))  # each 4 x 4
+    # A link holds the picture, too, and what is kept of it.
+    until(lambda: "picture=" in page.url)
+    other = tab(page.url.partition("#")[2], wait="body[data-completed]")
+    assert other.locator(".completions img").first.get_attribute("src") == mine
+    page.get_by_role("slider", name="Rows kept").fill("6")
+    page.get_by_text("6 of 8 rows").wait_for()
+
+
+def test_a_drawing_is_completed(tab):
+    page = tab("tab=complete&rows=3", wait="body[data-completed]")
+    before = page.locator(".given img").first.get_attribute("src")
+    page.get_by_role("button", name="Draw one").click()
+    box = page.locator(".pad").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 60, steps=4)
+    page.mouse.up()
+    until(lambda: page.locator(".given img").first.get_attribute("src") != before)
+
+
+def test_a_game_is_played_to_its_reward(tab):
+    page = tab("tab=play&given=7&seed=2", wait=".palette button")
+    page.get_by_text("8 to go").wait_for()
+    page.locator(".palette button[data-code='3']").click()
+    page.get_by_text("7 to go").wait_for()
+    page.locator(".candidates button").first.click()
+    page.get_by_text("6 to go").wait_for()
+    page.get_by_role("button", name="Take back").click()
+    page.get_by_text("7 to go").wait_for()
+    page.get_by_role("button", name="Let the prior finish").click()
+    page.get_by_text(re.compile(r"Done: you earn [+\u2212]\d")).wait_for()
+    page.get_by_text(re.compile(r"you beat \d of 8")).wait_for()
+    codes = np.load(io.BytesIO(saved(page, "Save as NPY")))
+    assert codes.shape == (1, 64) and codes[0, 56] == 3 and codes.max() < 16
+
+
+def test_a_blind_vote_tells_afterwards(tab):
+    page = tab("tab=compare&seed=4", wait="body[data-round]")
+    assert page.locator(".sheets .title").all_inner_texts() == ["Left", "Right"]
+    left = page.get_by_role("button", name="Left looks more real")
+    until(left.is_enabled)
+    left.click()
+    titles = page.locator(".sheets .title").all_inner_texts()
+    assert sorted(each.partition(": ")[2] for each in titles) == ["MLE prior", "Real"]
+    chosen = titles[0].partition(": ")[2]
+    page.get_by_text(f"You chose {chosen}. Of 1 votes").wait_for()
+    page.get_by_role("button", name="Next round").click()
+    until(lambda: page.locator("body").get_attribute("data-round") == "5")
+    assert page.locator(".sheets .title").all_inner_texts() == ["Left", "Right"]
+
+
+TABS = {
+    "watch": "seed=3&step=20&overlay=scores", "complete": "rows=4",
+    "compare": "", "play": "given=7",
+}  # fmt: skip
+READY = {
+    "watch": ".candidates li", "complete": "body[data-completed]",
+    "compare": "body[data-round]", "play": ".palette button",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABS)
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1200, "dark")])
+def test_every_tab_fits_and_has_no_serious_fault(tab, name, width, scheme):
+    size = {"width": width, "height": 844}
+    page = tab(f"tab={name}&{TABS[name]}", READY[name], viewport=size, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    red = int(re.findall(r"\d+", ground)[0])
+    assert red < 60 if scheme == "dark" else red > 200
+    if not AXE.is_file():
+        pytest.skip("the page fits; axe-core is not here (AXE=.../axe.min.js) to look further")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not serious, [(each["id"], each["nodes"][0]["html"]) for each in serious]
