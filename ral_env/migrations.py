@@ -76,6 +76,7 @@ FIELDS["pretrain"] = {f"recipe.{old}": f"recipe.{new}" for old, new in FIELDS["r
 # Fields that came later, and what files without them mean, as in FIELDS.
 ADDED: dict[str, dict[str, Any]] = {
     "training": {"context_noise": 0.0},
+    "reinforce": {"guard_every": 0, "guard_nll": 1.01, "guard_patience": 10},
     "rounds": {"seconds": None, "elites": 0.0},
     "pretrain": {
         "recipe.prior_trainings.context_noise": 0.0,

@@ -47,6 +47,7 @@ GROUPS = {
         "learning_rate", "final_rate", "betas", "baseline", "standardise", "kl_loss_coef",
         "ent_coef", "mle_coef", "epochs", "clip", "ema", "gate_auc",
     ),
+    "what guards it against over-training": ("guard_every", "guard_nll", "guard_patience"),
     "how the discriminator learns": (
         "discriminator_warmup", "discriminator_updates", "fake_pool", "discriminator_input",
         "discriminator_net", "normaliser", "discriminator",

@@ -63,6 +63,12 @@ class Config:
         ema: Decay of the running average of the policy, which is what is returned; 0 is none.
         gate_auc: Lowest AUC at which the policy is updated: the discriminator's on fakes that it
             has not trained on and on held-out reals, mean of the last 20 iterations.
+        guard_every: Number of iterations between looks of a guard at the split to tune on: it keeps
+            the averaged policy of least Fréchet distance there, which is what the run returns. 0 is
+            no guard: the last one is returned.
+        guard_nll: Largest forward NLL that such a policy may have, times the prior's.
+        guard_patience: Number of looks without a better one after which the run ends; 0 never ends
+            it.
         step_by_step: Whether episodes are played code by code through ``step`` instead of
             ``complete``.
         device: Where all networks run.
@@ -103,6 +109,9 @@ class Config:
     clip: float = 0.2
     ema: float = 0.0
     gate_auc: float = 0.0
+    guard_every: int = 0
+    guard_nll: float = 1.01
+    guard_patience: int = 10
     step_by_step: bool = False
     device: str = "cpu"
     checkpoint_every: int = 50
@@ -129,6 +138,9 @@ class Config:
             clip="(0, inf)",
             ema="[0, 1)",
             gate_auc="[0, 1]",
+            guard_every="[0, inf)",
+            guard_nll="(0, inf)",
+            guard_patience="[0, inf)",
             checkpoint_every="[1, inf)",
             seed=SEED,
         )

@@ -105,8 +105,11 @@ def train(
                 advantage = compute_advantages(state, step_rewards)
                 row |= update_policy(state, rollout, advantage, run.timings, learn=not row["gated"])
 
-                # 5. Log, checkpoint.
+                # 5. Look at what would be returned, log, checkpoint.
                 state.iteration += 1
+                if state.guard and state.iteration % config.guard_every == 0:
+                    with run.timings("guard"):
+                        row |= state.guard.look(state.averages)
                 row |= run.timings.take()
                 if watch and state.iteration % watch_every == 0:
                     row |= watch(state.iteration, state.averages)

@@ -44,8 +44,9 @@ class Run(PolicyRun[TrainState]):
 
     @property
     def policies(self) -> Sequence[Any]:
-        """The running averages."""
-        return self.state.averages.cpu()
+        """The running averages; of a run with a guard, the best that it has seen."""
+        guard = self.state.guard
+        return guard.best if guard else self.state.averages.cpu()
 
     @property
     def learnt(self) -> Sequence[Any]:
@@ -70,6 +71,8 @@ class Run(PolicyRun[TrainState]):
         """Whether the iterations are done, the seconds over, or a signal came. Begins an iteration
         if not."""
         if self.state.iteration >= self.config.iterations or self.is_asked_to_stop():
+            return True
+        if self.state.guard and self.state.guard.is_over:
             return True
         self.seconds = self.elapsed()
         self.timings.take()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.evaluation.guard import Guard
 from agents.reinforce.config import Config
 from agents.training.discriminator import Adversary, Canvases
 from agents.training.levels import LEARNING, check_levels
@@ -78,6 +79,7 @@ class TrainState:
         reference: the priors as they came.
         averages: the running averages of the policies, which is what a run returns.
         learning: those of the policies that learn.
+        guard: what looks at the averages now and then, and keeps the best; None without one.
         pool: the last rollouts' canvases, which the discriminator learns from.
         aucs: the discriminator's AUC in the last iterations.
         mean_return: moving average of the returns so far; None before the first rollout.
@@ -127,6 +129,16 @@ class TrainState:
             )
             for split in ("train", "validation")
         )
+
+        self.guard: Guard | None = None
+        if config.guard_every:
+            self.guard = Guard(
+                self.bundle,
+                self.averages,
+                config.guard_nll,
+                config.guard_patience,
+                seed=config.seed,
+            )
 
         self.pool: deque[Fakes] = deque(maxlen=max(1, config.fake_pool))
         self.aucs: deque[float] = deque(maxlen=20)
@@ -198,6 +210,7 @@ class TrainState:
             "aucs": list(self.aucs),
             "mean_return": self.mean_return,
             "warmup_updates": self.warmup_updates,
+            "guard": self.guard and self.guard.state_dict(),
             "backend": backends.chosen(self.policies),
             "generator": self.generator.get_state(),
             "noise": self.noise.get_state(),
@@ -221,6 +234,8 @@ class TrainState:
         self.warmup_updates = common.get("warmup_updates", self.config.discriminator_warmup)
         for nets in (self.policies, self.averages):
             backends.go_on_with(nets, common.get("backend", "eager"))  # once there was no other
+        if self.guard:
+            self.guard.load_state_dict(common["guard"])
         self.generator.set_state(common["generator"])
         self.noise.set_state(common["noise"])
         self.starts.bit_generator.state = common["starts"]

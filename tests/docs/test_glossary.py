@@ -82,7 +82,7 @@ def left(measured, tmp_path_factory) -> dict[str, dict[str, set[str]]]:
             discriminator=loss, kl_loss_coef=0.1, ent_coef=0.1, mle_coef=0.1,
         )  # fmt: skip
         reinforce.train(config, folder / "reinforce" / str(number), progress=False)
-    config = reinforce.Config(**short_run, iterations=1, start="full", reward_fn=OWN)
+    config = reinforce.Config(**short_run, iterations=1, start="full", reward_fn=OWN, guard_every=1)
     reinforce.train(config, folder / "reinforce" / "own", progress=False)
     common = ["--env", "RALBundle-v0", "--bundle", str(measured), "--canvases", "8"]
     for algo in set(ALGORITHMS) - {"reinforce"}:

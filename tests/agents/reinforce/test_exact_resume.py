@@ -83,3 +83,22 @@ def test_a_run_whose_rows_are_lost_goes_on_with_a_warning(config, tmp_path):
         resumed = train(config, tmp_path / "run", progress=False, resume=True)
     assert untimed(resumed.history) == untimed(whole.history)[:1]
     assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_a_guard_goes_on_with_the_best_that_it_has_seen(config, tmp_path, monkeypatch):
+    """The first look is the best: what comes after it is damaged."""
+    config = dataclasses.replace(config, guard_every=1, guard_nll=100.0, learning_rate=1e-3)
+    saved, save = [], Run.save
+
+    def save_and_copy(run):
+        save(run)
+        saved.append(run.state.iteration)
+        shutil.copytree(tmp_path / "whole", tmp_path / f"cut-{len(saved)}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", save_and_copy)
+        whole = train(config, tmp_path / "whole", progress=False)
+    cut = saved.index(2) + 1
+    resumed = train(config, tmp_path / f"cut-{cut}", progress=False, resume=True)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert untimed(resumed.history) == untimed(whole.history)

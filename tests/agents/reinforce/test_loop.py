@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import close, tiny_parts
 
+from agents.evaluation.guard import Guard
 from agents.reinforce import PRESETS, Config, train
 from agents.reinforce.loop import compute_advantages, play, sample_rollout, score, update_policy
 from agents.reinforce.state import Rollout, TrainState
@@ -127,6 +128,27 @@ def test_the_policy_gradient_step_equals_one_by_hand(small):
     expected = torch.autograd.grad(loss, [p for prior in priors for p in prior.parameters()])
     for p, b in zip(state.learning.parameters(), expected, strict=True):
         torch.testing.assert_close(p.grad, b, atol=1e-6, rtol=1e-3)
+
+
+def test_a_guard_returns_the_best_policy_that_it_saw_and_changes_no_other(small, monkeypatch):
+    """Looks 1 to 4 of the averages find distances of 3, 1, 2 and 2; the prior's is 5."""
+    found = iter([5.0, 3.0, 1.0, 2.0, 2.0])
+    seen = []
+
+    def measure(guard, policies):
+        seen.append(flat(policies).clone())
+        return {"tuning_fd": next(found), "tuning_nll": 1.0}
+
+    monkeypatch.setattr(Guard, "_measure", measure)
+    config = dataclasses.replace(small, iterations=8, guard_every=1, guard_patience=2)
+    guarded = train(config, progress=False)
+    assert len(guarded.history) == 4, "two looks without a better one end the run"
+    assert [row["tuning_best"] for row in guarded.history] == [1, 1, 0, 0]
+    assert torch.equal(flat(guarded.policies), seen[2])
+    plain = train(dataclasses.replace(config, guard_every=0), progress=False)
+    columns = ("policy_loss", "entropy", "reward")
+    for row, other in zip(guarded.history, plain.history, strict=False):
+        assert [row[c] for c in columns] == [other[c] for c in columns]
 
 
 def test_the_paper_preset_runs_with_fresh_fakes_on_images(tiny_codes):
