@@ -1,7 +1,7 @@
 """Write a page for every environment id: ``python docs/make_pages.py [FOLDER]``.
 
-Pages are made of the table of ids, the docstring of ``LatentCanvasEnv`` and the recipes; no bundle
-is loaded. A test compares them with the committed ones.
+Pages are made of the table of ids, the docstring of ``LatentCanvasEnv``, the recipes, and the
+manifests of the bundles that ship; no net is loaded. A test compares them with the committed ones.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from agents.evaluation.evaluator import headings
 from pretrain.recipes import RECIPES, Recipe
@@ -72,6 +74,38 @@ def networks(recipe: Recipe) -> str:
         )
     )
     return table(("net", "sizes", "batch", "steps, at most"), rows)
+
+
+def manifest_figures(name: str) -> str:
+    """What the manifest of a bundle that ships says of its nets, as a table."""
+    found = bundle.load(bundle.SHIPPED / name, verify=False)
+    metrics: dict[str, Any] = found.manifest["metrics"]
+    codebook, priors = metrics["codebook"], metrics.get("priors") or metrics["prior"]
+    suffixes = [f"_{level}" if level else "" for level in range(len(found.layout.levels))]
+    codes = [f"{codebook[f'perplexity{suffix}']:.0f} of {found.layout.num_codes}"
+             for suffix in suffixes]  # fmt: skip
+    kinds = metrics.get("discriminators") or {found.discriminator_input: metrics["discriminator"]}
+    rows = [
+        ("edition", f"`{found.edition}`"),
+        ("`reconstruction`, mean squared error of images in [-1, 1]",
+         f"{metrics['reconstruction']:.4f}"),
+        ("`perplexity` of the codebook, each level", ", ".join(codes)),
+        ("`forward_nll` of the prior, test canvases, nats", f"{priors['test_nats']:.1f}"),
+        ("its nats per code, each level, validation",
+         _decimals(priors["validation_nats_per_code"])),
+        ("the same by frequencies alone", _decimals(priors["unigram_nats_per_code"])),
+    ]  # fmt: skip
+    if "oracle" in metrics:
+        rows.append(("entropy of the truth, nats", f"{metrics['oracle']['entropy']:.1f}"))
+    for kind, figures in sorted(kinds.items()):
+        sees = {"image": "images", "codes": "codebook vectors"}[kind]
+        rows.append((f"AUC of the discriminator of {sees}, held out", f"{figures['auc']:.2f}"))
+    return table(("of the shipped bundle", ""), rows)
+
+
+def _decimals(values: float | Sequence[float]) -> str:
+    """Numbers, one a level, with two decimals."""
+    return ", ".join(f"{value:.2f}" for value in np.atleast_1d(values))
 
 
 def samples(task: Task) -> list[str]:
@@ -173,6 +207,14 @@ observations, infos = envs.reset(seed=0)
     ]
     if task.stand_in:
         parts += [f"Those of the stand-in `{task.stand_in}`:", networks(RECIPES[task.stand_in])]
+    parts += [
+        "## Figures of the shipped bundle",
+        "From its manifest, where the figures of its training are, too. What each is: the "
+        "[glossary](../glossary.md). What was trained from it and how it did: the "
+        "[results](../results.md) and the [leaderboard](../leaderboard.md); earlier editions are "
+        "in the changelog.",
+        manifest_figures(task.stand_in or task.bundle),
+    ]
     texts = sections()
     for title in SECTIONS:
         parts += [f"## {title}", texts[title]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -117,7 +117,7 @@ def named(names: set[str], losses: set[str]) -> set[str]:
     return found
 
 
-def union(left: dict[str, dict[str, set[str]]], kinds: set[str], file: str) -> set[str]:
+def union(left: dict[str, dict[str, set[str]]], kinds: Iterable[str], file: str) -> set[str]:
     return set().union(*(left[kind].get(file, set()) for kind in kinds))
 
 
