@@ -15,6 +15,7 @@ BENCHMARKS = {
     "pretraining": "what pretraining costs: memory of every recipe, images and codes a second",
     "recipes": "settings of the RAL loop against more maximum likelihood, where the truth is known",
     "sampling": "how fast codes are sampled: cached, naively, and what the machine can do",
+    "scores": "reference scores of every id: random codes, the prior, real canvases",
     "start": "what it costs to begin: seconds and memory up to the first step, beside torch",
     "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
     "submit": "canvases or an agent of yours, measured as the leaderboard's are",

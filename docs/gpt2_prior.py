@@ -79,7 +79,7 @@ def write(sampler: Any, layout: Any) -> tuple[torch.Tensor, float]:
 
 def main() -> None:
     """Train, fine-tune, measure."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of each training")
     parser.add_argument("--out", default="runs/gpt2", help="folder of the picture")
     asked = parser.parse_args()

@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from agents.evaluation.evaluator import headings
 from pretrain.recipes import RECIPES, Recipe
-from ral_env import bundle
+from ral_env import bundle, reference
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.layout import CodeLayout
+from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS, Task
 
 NOTE = "<!-- Made by docs/make_pages.py: change what it reads, then run it again. -->"
@@ -74,7 +76,7 @@ def networks(recipe: Recipe) -> str:
     return table(("net", "sizes", "batch", "steps, at most"), rows)
 
 
-def reference(name: str) -> str:
+def manifest_figures(name: str) -> str:
     """What the manifest of a bundle that ships says of its nets, as a table."""
     found = bundle.load(bundle.SHIPPED / name, verify=False)
     metrics: dict[str, Any] = found.manifest["metrics"]
@@ -119,6 +121,34 @@ def samples(task: Task) -> list[str]:
     ]
 
 
+def reference_scores(task: Task) -> list[str]:
+    """What is reached in an id, where that has been measured."""
+    measured = reference.scores().get(task.id)
+    if measured is None:
+        return []
+    rows = [{"row": label} | row for label, row in measured["rows"].items()]
+    columns = list(dict.fromkeys(name for row in rows for name in row if name != "row"))
+    threshold = reference.reward_threshold(measured)
+    returns = {label: row["return"] for label, row in measured["rows"].items()}
+    note = ""
+    if returns["random codes"] > returns[reference.REAL]:
+        note = (
+            " Here random codes get more, too: it was trained on real canvases and the prior's, "
+            "and has seen nothing like them. Read a return beside FD and precision, or let the "
+            "discriminator learn beside the policy."
+        )
+    return [
+        "## Reference scores",
+        markdown_table(rows, ["row", *columns], {"row": "", **headings(columns)}),
+        f"`{measured['command']}`, on {measured['dataset']} (bundle `{measured['bundle']}`). "
+        f'*Return* is that of the default reward, "single", from a full start, the mean of '
+        f"{measured['count']} canvases or as many as there are; "
+        "`agents/evaluation/evaluator.py` says what the other figures are. "
+        f"`env.spec.reward_threshold` is {threshold}, the return of real canvases that no net was "
+        f"trained on: a policy that exploits the discriminator may get more.{note}",
+    ]
+
+
 def page(task: Task) -> str:
     """The page of an id."""
     layout = CodeLayout(task.levels, task.num_codes)
@@ -156,6 +186,7 @@ observations, infos = envs.reset(seed=0)
 ```""",
         table(("", ""), facts),
     ]
+    parts += reference_scores(task)
     if task.paper:
         parts += ["## The paper's numbers", task.paper]
     if task.stand_in:
@@ -177,12 +208,12 @@ observations, infos = envs.reset(seed=0)
     if task.stand_in:
         parts += [f"Those of the stand-in `{task.stand_in}`:", networks(RECIPES[task.stand_in])]
     parts += [
-        "## Reference scores",
+        "## Figures of the shipped bundle",
         "From its manifest, where the figures of its training are, too. What each is: the "
         "[glossary](../glossary.md). What was trained from it and how it did: the "
         "[results](../results.md) and the [leaderboard](../leaderboard.md); earlier editions are "
         "in the changelog.",
-        reference(task.stand_in or task.bundle),
+        manifest_figures(task.stand_in or task.bundle),
     ]
     texts = sections()
     for title in SECTIONS:

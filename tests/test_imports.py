@@ -26,10 +26,15 @@ ENVS = BUNDLE | {"ral_env.envs"}
 CALLS = {f"ral_env.{name}" for name in ("sample", "complete", "film", "push", "cli", "testing")}
 TRAINING = ENVS | {"agents.training"}
 EVALUATION = TRAINING | {"agents.evaluation"}
-AGENTS = EVALUATION | {"agents.reinforce", "agents.rounds", "agents.sb3", "agents"}
+AGENTS = (
+    EVALUATION
+    | {"ral_env.reference"}
+    | {"agents.reinforce", "agents.rounds", "agents.sb3", "agents"}
+)
 # layer -> what it may import of this project; the longest name that fits a module is its layer
 ARROWS: dict[str, set[str]] = {
-    "ral_env": {"ral_env.tasks", "ral_env.migrations", "ral_env.forks"},  # its face
+    "ral_env": {"ral_env.tasks", "ral_env.migrations", "ral_env.forks", "ral_env.reference"},
+    "ral_env.reference": set(),
     "ral_env.__main__": {"ral_env.cli"},
     "ral_env.ranges": set(),
     "ral_env.migrations": set(),

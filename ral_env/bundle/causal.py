@@ -45,7 +45,7 @@ class CausalPrior(nn.Module):
         self, prefix: Tensor, condition: Any = None, temperature: float = 1.0, generator: Any = None
     ) -> Tensor:
         """Write the EMPTY cells of ``prefix``, (B, h, w): see :meth:`UncachedPrior.sample`."""
-        codes, empty, cache = prefix.clone(), prefix == self.num_codes, None
+        codes, empty, cache, noise = prefix.clone(), prefix == self.num_codes, None, torch.empty(0)
         unseen = self._before(codes, condition)  # tokens that the cache does not have yet
         for row, column in torch.cartesian_prod(*map(torch.arange, codes.shape[1:])).tolist():
             if column == 0 and empty[:, row].any():

@@ -1,6 +1,7 @@
 """The example rewards are what their docstrings say, and pay in every environment."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_many_codes_counts_different_codes():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_pays_canvases_of_every_height_of_every_batch_alike(tiny, name):
-    arguments = {"reward": "rowwise", "reward_fn": f"{rewards.__name__}:{name}"}
+    arguments: dict[str, Any] = {"reward": "rowwise", "reward_fn": f"{rewards.__name__}:{name}"}
     one_canvas_is_the_first_of_a_batch(
         Case(
             lambda: LatentCanvasEnv(str(tiny), **arguments),

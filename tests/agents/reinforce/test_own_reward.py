@@ -102,7 +102,7 @@ def test_its_name_is_recorded_and_a_cut_run_goes_on_exactly(config, tmp_path, mo
     with pytest.raises(ValueError, match="asked for something else.*reward_fn"):
         train(other, tmp_path / "whole", progress=False, resume=True)
 
-    (row,) = csv.DictReader((tmp_path / "whole" / "metrics.csv").open())
+    (row,) = csv.DictReader((tmp_path / "whole" / "metrics.csv").read_text().splitlines())
     env = LatentCanvasVectorEnv(1000, tmp_path / "whole" / "bundle", reward_fn=BRIGHT)
     codes = env.layout.flatten(sampled(env.bundle.priors[0]))
     env.reset()

@@ -180,11 +180,11 @@ def test_rowwise_pays_each_row_what_the_image_down_to_it_is_given(tiny):
 
 def test_starts_are_those_of_the_same_seed_without_it(tiny):
     for seed in range(5):
-        starts = [
+        plain, own = (
             LatentCanvasVectorEnv(2, tiny, start="partial", reward_fn=function).reset(seed=seed)[0]
             for function in (None, brightness)
-        ]
-        assert np.array_equal(*starts)
+        )
+        assert np.array_equal(plain, own)
 
 
 def test_the_overlay_shows_what_is_paid(tiny):
@@ -199,7 +199,8 @@ def test_the_overlay_shows_what_is_paid(tiny):
     )
     for env in (plain, tinted):
         env.complete(fill(env, env.reset(seed=0)[0]))
-    before, after = (env.render()[0].astype(int) for env in (plain, tinted))
+    frames: list[Any] = [env.render() for env in (plain, tinted)]
+    before, after = (frame[0].astype(int) for frame in frames)
     greener = (after - before)[..., 1] - (after - before)[..., 0]
     assert greener[:128].mean() > 20 and greener[128:].mean() < -20
 
@@ -217,10 +218,10 @@ def test_the_overlay_shows_what_is_paid(tiny):
     ],
 )
 def test_a_spec_stores_its_name_and_makes_the_same_environment(tiny, given, name):
-    env = gym.make("RALBundle-v0", bundle=str(tiny), reward_fn=given)
+    env: Any = gym.make("RALBundle-v0", bundle=str(tiny), reward_fn=given)
     text = env.spec.to_json()
     assert f'"{HERE}:{name}"' in text
-    again = gym.make(EnvSpec.from_json(text))
+    again: Any = gym.make(EnvSpec.from_json(text))
     results = []
     for one in (env, again):
         one.reset(seed=1, options={"start": "continue", "rows": 7})
@@ -230,11 +231,13 @@ def test_a_spec_stores_its_name_and_makes_the_same_environment(tiny, given, name
 
 
 def test_a_function_without_a_name_stays_what_it_is_in_a_spec(tiny):
-    env = gym.make(
-        "RALBundle-v0", bundle=str(tiny), reward_fn=lambda images: images.mean((1, 2, 3))
-    )
-    assert callable(env.spec.kwargs["reward_fn"])
-    assert gym.make(env.spec).unwrapped.reward_fn.function is env.unwrapped.reward_fn.function
+    def unnamed(images: torch.Tensor) -> torch.Tensor:
+        return images.mean((1, 2, 3))
+
+    env: Any = gym.make("RALBundle-v0", bundle=str(tiny), reward_fn=unnamed)
+    assert env.spec.kwargs["reward_fn"] is unnamed
+    again: Any = gym.make(env.spec)
+    assert again.unwrapped.reward_fn.function is unnamed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,193 @@
+"""Reference scores: what random codes, priors and real canvases reach in each environment.
+
+    ral bench scores                             # every id, on the bundle that it runs on here
+    ral bench scores RALMNIST-v0                 # one id; those of all others stay in the file
+    ral bench scores RALMNIST-v0 --tuned runs/mine/bundle   # with a row of a trained policy
+
+The return is that of the default reward, ``single``, from a full start: the mean of the normalised
+score map of a finished canvas. Pages of ids are made from the file (``python docs/make_pages.py``),
+and ``env.spec.reward_threshold`` is read from it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.evaluation.evaluator import Evaluator, TemperedPrior, headings
+from agents.evaluation.two_sample import ClassifierTraining, CodeTest
+from agents.training.files import Row
+from ral_env import StandInWarning, __version__, reference
+from ral_env import bundle as bundles
+from ral_env.bundle import Bundle
+from ral_env.files import write_bytes
+from ral_env.ranges import COUNT, SEED, check_values
+from ral_env.tables import markdown_table
+from ral_env.tasks import TASKS
+
+PIXELS = 2**20  # of all canvases of a row: 1,000 of 32x32 pixels, 256 of 64x64, ...
+FEWEST, MOST = 16, 1000  # canvases of a row, unless told otherwise
+NEIGHBOURS = 250  # canvases below which distances between images say too little to be told
+KEPT = (
+    "return", "fd", "precision", "recall", "density", "coverage", "forward_nll", "entropy",
+    "nll_oracle", "judge_auc", "judge_auc_deviation",
+)  # fmt: skip
+
+
+def canvases(bundle: Bundle) -> int:
+    """How many canvases a row has: fewer of large images."""
+    return max(FEWEST, min(MOST, PIXELS // bundle.image_size**2))
+
+
+class Scores:
+    """Rows of figures of one bundle.
+
+    Args:
+        bundle: What is measured.
+        count: Number of canvases of a row, where there are as many.
+        seed: Seed of all that is sampled.
+        judges: Number of fresh classifiers that tell a row from reals; 0 leaves "judge AUC" out.
+    """
+
+    def __init__(self, bundle: Bundle, count: int, seed: int = 0, judges: int = 0):
+        self.bundle, self.count, self.seed = bundle, count, seed
+        self.evaluator = Evaluator(bundle)
+        self.held_out = [grid[:count] for grid in self.evaluator.held_out]
+        self.test = CodeTest(bundle, count, ClassifierTraining(judges)) if judges else None
+
+    def rows(self, tuned: Sequence[Any] = ()) -> dict[str, Row]:
+        """All rows, by label; real canvases first.
+
+        Args:
+            tuned: fine-tuned policies, one a level; by default those of the bundle, if it has any.
+        """
+        train = self.bundle.layout.as_grids(self.bundle.split("train")[: self.count])
+        found = {reference.REAL: {"return": self._measure(self.held_out)["return"]}}
+        found["real, training split"] = self._measure(train)
+        if self.test:
+            found["real, training split"] |= self.test.floor(self.seed).figures
+        found["random codes"] = self._measure(self._random(self.count, self.seed))
+        if self.test:
+            held_out = self._random(len(self.test.held_out[0]), self.seed + 1)
+            codes = self._random(self.count, self.seed)
+            found["random codes"] |= self.test.of_samples(codes, held_out, self.seed).figures
+        policies = {"MLE prior": self.bundle.priors, "RAL": tuned or self.bundle.policies}
+        for label, priors in policies.items():
+            if priors:
+                found[label] = self._of_prior(TemperedPrior(priors))
+        return found
+
+    def _of_prior(self, prior: TemperedPrior) -> Row:
+        grids = self.evaluator.sample(prior, self.count, self.seed)
+        row = self._measure(grids) | {
+            "forward_nll": -prior.log_prob(self.held_out).mean().item(),
+            "entropy": -prior.log_prob(grids).mean().item(),
+        }
+        if self.test:
+            unseen = self.evaluator.sample(prior, len(self.test.held_out[0]), self.seed + 1)
+            row |= self.test.of_samples(grids, unseen, self.seed).figures
+        return row
+
+    def _measure(self, grids: Sequence[Tensor]) -> Row:
+        """The figures of canvases; those of neighbours only where there are enough."""
+        figures = dict(self.evaluator.evaluate_canvases(grids).figures)
+        figures["return"] = figures.pop("score")
+        few = min(len(grids[0]), self.evaluator.held_out_count) < NEIGHBOURS
+        spatial = ("fd", "precision", "recall", "density", "coverage")
+        return {k: figures[k] for k in KEPT if k in figures and not (few and k in spatial)}
+
+    def _random(self, count: int, seed: int) -> list[Tensor]:
+        """Codes that are drawn uniformly, int64 (count, h, w) a level."""
+        layout, generator = self.bundle.layout, torch.Generator().manual_seed(seed)
+        return [
+            torch.randint(layout.num_codes, (count, *level), generator=generator)
+            for level in layout.levels
+        ]
+
+
+def measure(
+    env: str, count: int | None, seed: int, judges: int, tuned: str | None
+) -> dict[str, Any]:
+    """What the file holds of one id."""
+    task = TASKS[env]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StandInWarning)  # the record says on what it ran
+        bundle = bundles.for_task(task)
+    count = count or canvases(bundle)
+    policies = bundles.load(tuned).priors if tuned else ()
+    rows = Scores(bundle, count, seed, judges).rows(policies)
+    command = f"ral bench scores {env} --count {count} --seed {seed} --judges {judges}"
+    return {
+        "bundle": bundle.edition,
+        "dataset": bundle.dataset,
+        "command": command + (" --tuned BUNDLE" if tuned else ""),
+        "ral-env": __version__,
+        "count": count,
+        "rows": rows,
+    }
+
+
+def text(env: str, found: dict[str, Any]) -> str:
+    """One id's rows as a table below its bundle."""
+    rows = [{"row": label} | row for label, row in found["rows"].items()]
+    columns = [name for name in KEPT if any(name in row for row in rows)]
+    table = markdown_table(rows, ["row", *columns], {"row": "", **headings(columns)})
+    return (
+        f"{env}, on {found['bundle']} ({found['dataset']}), {found['count']} canvases\n\n{table}\n"
+    )
+
+
+def command(
+    envs: Sequence[str],
+    count: int | None = None,
+    seed: int = 0,
+    judges: int = 0,
+    tuned: str | None = None,
+    out: str = str(reference.FILE),
+) -> None:
+    """Measure environments, and put what was found into a file.
+
+    Args:
+        envs: Ids of environments; what the file has of others stays.
+        count: Number of canvases of each row; fewer of large images if not given.
+        seed: Seed of all that is sampled.
+        judges: Number of fresh classifiers that tell each row from real canvases; 0 for none.
+        tuned: Path of a bundle that `ral train` left, for the row "RAL" of the one id in `envs`.
+        out: JSON file.
+    """
+    check_values({"count": count, "seed": seed, "judges": judges}, count=COUNT, seed=SEED,
+                 judges="[0, inf)")  # fmt: skip
+    if unknown := [env for env in envs if env not in TASKS]:
+        raise ValueError(f"envs={unknown}, expected ids of {list(TASKS)}")
+    if tuned and len(envs) > 1:
+        raise ValueError(f"--tuned is of one id, and envs are {len(envs)}: name one")
+    file = Path(out)
+    for env in envs:
+        found = measure(env, count, seed, judges, tuned)
+        there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        there[env] = found
+        ordered = {name: there[name] for name in TASKS if name in there}
+        write_bytes(file, f"{json.dumps(ordered, indent=1)}\n".encode())
+        print(text(env, found), flush=True)
+    print(f"wrote {file}: `python docs/make_pages.py` shows it on the pages of the ids")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure what random codes, priors and real canvases reach in environments."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="ral bench scores", description=main.__doc__)
+    parser.add_argument("envs", nargs="*", help="ids of environments; all of them if none is named")
+    parser.add_function_arguments(command, as_group=False, skip={"envs"})
+    given = vars(parser.parse_args(argv))
+    command(given.pop("envs") or tuple(TASKS), **given)
+
+
+if __name__ == "__main__":
+    main()
