@@ -40,6 +40,7 @@ WHEEL = {
     "ral_env/bundles/*/*.safetensors": "its weights",
     "ral_env/bundles/*/*.npy": "its codes and stored features",
     "ral_env/nets/native/*.[ch]": "the sampler's source",
+    "ral_env/reference_scores.json": "what its ids score",
     "ral_env/viewer/page/*": "the page of ral view",
     "benchmarks/results/*.csv": "the leaderboard's rows",
     "*/py.typed": "types",

@@ -6,7 +6,10 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ral_env import bundle
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -15,7 +18,7 @@ PAGES = sorted(
 )
 # Their Python is run elsewhere: by tests/test_clients.py, where the clients are installed, by
 # tests/ral_env/bundle/test_custom.py and by tests/test_readme.py.
-ELSEWHERE = {"clients.md", "your-own-model.md", "guide.md", "bundles.md"}
+ELSEWHERE = {"clients.md", "your-own-model.md", "guide.md", "bundles.md", "viewer.md"}
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WITH_PYTHON = [page for page in PAGES if PYTHON.search(page.read_text())]
 
@@ -32,6 +35,17 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path, monk
     names = {"__name__": "page"}
     for block in PYTHON.findall(page.read_text(encoding="utf-8")):
         exec(compile(block, str(page), "exec"), names)
+
+
+def test_what_the_viewer_saves_is_read_as_its_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page, names = DOCS / "viewer.md", {"__name__": "page"}
+    codes = bundle.load("faces32").split("test")[:1]
+    (block,) = PYTHON.findall(page.read_text(encoding="utf-8"))
+    (file,) = re.findall(r"np.load\(\"(.*?)\"\)", block)
+    np.save(file, codes.astype(np.int16))
+    exec(compile(block, str(page), "exec"), names)
+    assert tuple(names["image"].shape) == (1, 3, 32, 32)
 
 
 def test_python_that_is_run_elsewhere_is_there():

@@ -182,14 +182,20 @@ def test_what_is_saved_is_what_is_shown(tab, tiny):
 def test_codes_are_painted_one_by_one_forth_and_back(tab):
     page = tab("seed=3&speed=120")
     whole = shown(page)
+
+    def is_empty(picture):
+        return len(np.unique(picture.reshape(-1, 3), axis=0)) == 2
+
     page.get_by_role("button", name="To the start").click()
-    assert step(page) == 0 and len(np.unique(shown(page).reshape(-1, 3), axis=0)) == 2
+    until(lambda: step(page) == 0 and is_empty(shown(page)))
     page.get_by_role("button", name="One code on").click()
+    until(lambda: step(page) == 1 and not is_empty(shown(page)))
     first = shown(page)
-    assert step(page) == 1 and not np.array_equal(first[:4, :4], first[:4, 8:12])
+    assert not np.array_equal(first[:4, :4], first[:4, 8:12])
     page.get_by_role("button", name="One code on").click()
+    until(lambda: step(page) == 2 and not np.array_equal(shown(page), first))
     page.get_by_role("button", name="One code back").click()
-    assert step(page) == 1 and np.array_equal(shown(page), first)
+    until(lambda: step(page) == 1 and np.array_equal(shown(page), first))
     page.get_by_role("button", name="Play").click()
     until(lambda: step(page) == 64)
     assert np.array_equal(shown(page), whole)
