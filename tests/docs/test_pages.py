@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, tmp_path, monk
 
 def test_what_the_viewer_saves_is_read_as_its_page_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page, names = DOCS / "viewer.md", {"__name__": "page"}
+    page = DOCS / "viewer.md"
+    names: dict[str, Any] = {"__name__": "page"}
     codes = bundle.load("faces32").split("test")[:1]
     (block,) = PYTHON.findall(page.read_text(encoding="utf-8"))
     (file,) = re.findall(r"np.load\(\"(.*?)\"\)", block)
