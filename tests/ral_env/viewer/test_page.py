@@ -156,6 +156,11 @@ def step(page: Any) -> int:
     return int(page.get_by_role("slider", name="Step").input_value())
 
 
+def address(page: Any) -> str:
+    """As the page has it: what playwright knows of it is a moment old, until it is asked again."""
+    return page.evaluate("location.href")
+
+
 def until(true: Callable[[], Any]) -> None:
     """Wait for what a page or the server comes to by itself."""
     end = time.monotonic() + PATIENCE / 1000
@@ -229,8 +234,8 @@ def test_a_link_holds_the_whole_state(tab):
     page.locator("[data-cell='9']").first.click()
     page.get_by_text("Row 2, column 2").first.wait_for()
     until(lambda: "12" in (page.locator("body").get_attribute("data-painted") or ""))
-    until(lambda: "cell=9" in page.url)  # the address follows a little later
-    state = page.url.partition("#")[2]
+    until(lambda: "cell=9" in address(page))  # the address follows a little later
+    state = address(page).partition("#")[2]
     other = tab(state)
     other.get_by_text("Row 2, column 2").first.wait_for()
     assert step(other) == 30 and other.get_by_label("Seed").input_value() == "12"
@@ -287,8 +292,8 @@ def test_a_picture_is_completed_and_a_wrong_file_gets_words(tab, tmp_path, tiny)
     drawn = np.asarray(Image.open(io.BytesIO(saved(page, "Save all as PNG"))))
     assert np.array_equal(drawn[-130:-2:4, -130:-2:4], decoded(tiny, codes[3]))  # each 4 x 4
     # A link holds the picture, too, and what is kept of it.
-    until(lambda: "picture=" in page.url)
-    other = tab(page.url.partition("#")[2], wait="body[data-completed]")
+    until(lambda: "picture=" in address(page))
+    other = tab(address(page).partition("#")[2], wait="body[data-completed]")
     assert [each.get_attribute("src") for each in other.locator("img").all()] == mine
     page.get_by_role("slider", name="Rows kept").fill("6")
     page.get_by_text("6 of 8 rows").wait_for()
