@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from agents.evaluation.evaluator import Evaluator, TemperedPrior, headings
 from agents.evaluation.two_sample import ClassifierTraining, CodeTest
 from agents.training.files import Row
+from benchmarks.leaderboard.entries import uniform
 from ral_env import StandInWarning, __version__, reference
 from ral_env import bundle as bundles
 from ral_env.bundle import Bundle
@@ -72,10 +72,10 @@ class Scores:
         found["real, training split"] = self._measure(train)
         if self.test:
             found["real, training split"] |= self.test.floor(self.seed).figures
-        found["random codes"] = self._measure(self._random(self.count, self.seed))
+        found["random codes"] = self._measure(uniform(self.bundle, self.count, self.seed))
         if self.test:
-            held_out = self._random(len(self.test.held_out[0]), self.seed + 1)
-            codes = self._random(self.count, self.seed)
+            held_out = uniform(self.bundle, len(self.test.held_out[0]), self.seed + 1)
+            codes = uniform(self.bundle, self.count, self.seed)
             found["random codes"] |= self.test.of_samples(codes, held_out, self.seed).figures
         policies = {"MLE prior": self.bundle.priors, "RAL": tuned or self.bundle.policies}
         for label, priors in policies.items():
@@ -101,14 +101,6 @@ class Scores:
         few = min(len(grids[0]), self.evaluator.held_out_count) < NEIGHBOURS
         spatial = ("fd", "precision", "recall", "density", "coverage")
         return {k: figures[k] for k in KEPT if k in figures and not (few and k in spatial)}
-
-    def _random(self, count: int, seed: int) -> list[Tensor]:
-        """Codes that are drawn uniformly, int64 (count, h, w) a level."""
-        layout, generator = self.bundle.layout, torch.Generator().manual_seed(seed)
-        return [
-            torch.randint(layout.num_codes, (count, *level), generator=generator)
-            for level in layout.levels
-        ]
 
 
 def measure(

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.demo import load_bundle
-from benchmarks.leaderboard.entries import TOGETHER, Contender
+from benchmarks.leaderboard.entries import Contender, in_batches
 from benchmarks.leaderboard.page import table
 from benchmarks.leaderboard.protocol import SAMPLES, line, measure
 from benchmarks.leaderboard.results import Results
@@ -90,11 +90,7 @@ def from_agent(act: Act, bundle: Bundle) -> Contender:
 
     def draw(count: int, seed: int) -> list[Tensor]:
         rng = np.random.default_rng(seed)
-        parts = [
-            write(act, bundle, min(TOGETHER, count - first), rng)
-            for first in range(0, count, TOGETHER)
-        ]
-        return [torch.cat(level) for level in zip(*parts, strict=True)]
+        return in_batches(lambda some: write(act, bundle, some, rng), count)
 
     return Contender(draw=draw)
 

@@ -13,6 +13,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -112,16 +113,16 @@ def real_data(budget: Budget, bundle: Bundle, settings: Mapping[str, Any]) -> Co
 
 def random_codes(budget: Budget, bundle: Bundle, settings: Mapping[str, Any]) -> Contender:
     """Every code as likely as any other."""
-    layout = bundle.layout
+    return Contender(draw=partial(uniform, bundle))
 
-    def draw(count: int, seed: int) -> list[Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        return [
-            torch.randint(layout.num_codes, (count, *level), generator=generator)
-            for level in layout.levels
-        ]
 
-    return Contender(draw=draw)
+def uniform(bundle: Bundle, count: int, seed: int) -> list[Tensor]:
+    """Codes that are drawn uniformly, int64 (count, h, w) a level."""
+    layout, generator = bundle.layout, torch.Generator().manual_seed(seed)
+    return [
+        torch.randint(layout.num_codes, (count, *level), generator=generator)
+        for level in layout.levels
+    ]
 
 
 def prior(budget: Budget, bundle: Bundle, settings: Mapping[str, Any]) -> Contender:
@@ -279,13 +280,20 @@ def sb3(budget: Budget, bundle: Bundle, settings: Mapping[str, Any]) -> Contende
 
     def draw(count: int, seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
-        parts = [
-            sample_canvases(model, bundle, min(TOGETHER, count - first))
-            for first in range(0, count, TOGETHER)
-        ]
-        return [torch.cat(level) for level in zip(*parts, strict=True)]
+        return in_batches(partial(sample_canvases, model, bundle), count)
 
     return Contender(draw=draw, canvases=drawn, seconds=seconds)
+
+
+def in_batches(write: Callable[[int], list[Tensor]], count: int) -> list[Tensor]:
+    """Canvases, int64 (count, h, w) a level, of which at most :data:`TOGETHER` are written at once.
+
+    Args:
+        write: Called with a number of canvases, gives them.
+        count: Number of all canvases.
+    """
+    parts = [write(min(TOGETHER, count - first)) for first in range(0, count, TOGETHER)]
+    return [torch.cat(level) for level in zip(*parts, strict=True)]
 
 
 # --- the table ---

@@ -92,11 +92,7 @@ def run(task: Task) -> Record:
         ``area``, see :mod:`agents.evaluation.frontier`, for priors; ``versions``, ``commit``,
         ``date``.
     """
-    torch.set_num_threads(1)
-    torch.manual_seed(task.seed)
-    bundle = load_bundle(task.env)
-    entry = ENTRIES[task.entry]
-    contender = entry.train(Budget(task.env, task.seconds, task.seed), bundle, task.chosen)
+    bundle, contender = _trained(task)
     figures = measure(contender, bundle, task.seed, task.samples, task.judges)
     return line(task.key, bundle, contender, figures)
 
@@ -107,13 +103,18 @@ def try_settings(task: Task) -> Record:
     Returns:
         What :func:`run` returns, but of all figures ``tuning_fd`` alone.
     """
+    bundle, contender = _trained(task)
+    figures = {TRIAL: tuning_figure(contender, bundle, task.seed, task.samples)}
+    return line(task.key, bundle, contender, figures)
+
+
+def _trained(task: Task) -> tuple[Bundle, Contender]:
+    """The environment's bundle, and what the entry made of it, on one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(task.seed)
     bundle = load_bundle(task.env)
     budget = Budget(task.env, task.seconds, task.seed)
-    contender = ENTRIES[task.entry].train(budget, bundle, task.chosen)
-    figures = {TRIAL: tuning_figure(contender, bundle, task.seed, task.samples)}
-    return line(task.key, bundle, contender, figures)
+    return bundle, ENTRIES[task.entry].train(budget, bundle, task.chosen)
 
 
 def line(
