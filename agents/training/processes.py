@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -27,8 +29,13 @@ class Processes:
         self.accelerator: Any = None
         self.count, self.rank, self.device = 1, 0, torch_device(device)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # First: defaults of its functions hold the group that there is when it is imported (by
+            # torch.compile's modules, say), and a held group's threads run on while Python ends,
+            # which aborts a process whose work was done.
+            import_module("torch.distributed.nn.functional")
             from accelerate import Accelerator
 
+            atexit.register(leave)
             self.accelerator = Accelerator(cpu=self.device.type == "cpu")
             self.count, self.rank = self.accelerator.num_processes, self.accelerator.process_index
             self.device = self.accelerator.device
@@ -89,3 +96,9 @@ class Processes:
         stacked = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
         reduced = self.accelerator.reduce(stacked, "mean").tolist()
         return dict(zip(values, reduced, strict=True))
+
+
+def leave() -> None:
+    """End the group of processes and its threads, if there is one; done by itself at exit."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -196,7 +196,6 @@ def test_processes_started_by_torchrun_write_the_file_of_one(tmp_path):
         "from test_codes import Noise, extract, net\n"
         "found = extract(net(), Noise(101), sys.argv[1], batch=4)\n"
         "assert found.any(1).all()\n"  # whole, in both
-        "torch.distributed.destroy_process_group()\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
