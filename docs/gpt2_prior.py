@@ -72,7 +72,7 @@ def fit(prior: CausalPrior, bundle: bundles.Bundle, seconds: float) -> None:
 
 def write(sampler: Any, layout: Any) -> tuple[torch.Tensor, float]:
     """64 canvases, and the processor seconds that they took."""
-    empty, start = torch.full((64, *layout.levels[0]), layout.empty), time.process_time()
+    empty, start = layout.empty_grids(64)[0], time.process_time()
     codes = sampler.sample(empty, generator=torch.Generator().manual_seed(0))
     return codes, time.process_time() - start
 

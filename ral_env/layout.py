@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 # Grids and flat codes are numpy arrays or torch tensors; what goes in comes out.
 Array = Any
@@ -145,6 +148,13 @@ class CodeLayout:
         import torch  # only those who learn from codes want tensors
 
         return self.unflatten(torch.from_numpy(np.array(codes, dtype=np.int64)))
+
+    def empty_grids(self, count: int, device: torch.device | str | None = None) -> list[Array]:
+        """Canvases that nothing is written on: int64 tensors (count, h, w), a grid a level."""
+        import torch
+
+        size = ((count, *level) for level in self.levels)
+        return [torch.full(shape, self.empty, device=device) for shape in size]
 
     def heights(self, canvas: Array) -> Array:
         """Rows, counted on the coarsest grid, that canvases (..., length) have: (...,).

@@ -64,7 +64,7 @@ def draw(
     for first in tqdm(range(0, count, batch), desc="canvases", unit="batch", disable=None):
         # Captured steps are of one size of batch: the last one's rest is thrown away.
         size = batch if backend in CAPTURED else min(batch, count - first)
-        empty = [torch.full((size, *level), layout.empty, device=device) for level in layout.levels]
+        empty = layout.empty_grids(size, device)
         parts.append(joint.sample(samplers, empty, temperature, generator))
     return [torch.cat(level)[:count] for level in zip(*parts, strict=True)]
 

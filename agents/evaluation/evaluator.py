@@ -241,8 +241,7 @@ class Evaluator:
 
     def sample(self, prior: TemperedPrior, count: int, seed: int) -> list[Tensor]:
         """Whole canvases, int64 (count, h, w) a level."""
-        layout = self.bundle.layout
-        empty = [torch.full((count, *level), layout.empty) for level in layout.levels]
+        empty = self.bundle.layout.empty_grids(count)
         generator = torch.Generator().manual_seed(seed)
         size = self.batches.sample
         return joint.sample(prior.priors, empty, prior.temperature, generator, size)

@@ -95,11 +95,8 @@ class TrainState:
 
     def draw(self, count: int) -> list[Tensor]:
         """Whole canvases that the policies write, int64 (count, h, w) a level."""
-        layout = self.layout
-        empty = [
-            torch.full((count, *level), layout.empty, device=self.device) for level in layout.levels
-        ]
-        batch = max(16, 2**15 // layout.length)
+        empty = self.layout.empty_grids(count, self.device)
+        batch = max(16, 2**15 // self.layout.length)
         return joint.sample(self.policies, empty, generator=self.noise, batch=batch)
 
     @torch.no_grad()

@@ -254,8 +254,7 @@ def draw_from(
     priors: Sequence[Any], bundle: Bundle, count: int, generator: torch.Generator
 ) -> list[Tensor]:
     """Whole canvases of priors, int64 (count, h, w) a level."""
-    layout = bundle.layout
-    empty = [torch.full((count, *level), layout.empty) for level in layout.levels]
+    empty = bundle.layout.empty_grids(count)
     return joint.sample(priors, empty, generator=generator, batch=TOGETHER)
 
 

@@ -95,8 +95,7 @@ def train(args: Args, log: Any = print) -> tuple[nn.ModuleList, list[dict[str, f
     def write() -> list[Tensor]:
         """Canvases that the policy writes from nothing: int64 (B, h, w), a grid a level."""
         envs.reset()
-        empty = [torch.full((args.canvases, *level), layout.empty) for level in layout.levels]
-        return joint.sample(policies, empty, generator=noise)
+        return joint.sample(policies, layout.empty_grids(args.canvases), generator=noise)
 
     def update_discriminator() -> dict[str, float]:
         fakes = pool[int(torch.randint(len(pool), (1,), generator=which))]
@@ -208,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     torch.save(policies.state_dict(), out / "policy.pt")
-    empty = [torch.full((64, *level), bundle.layout.empty) for level in bundle.layout.levels]
+    empty = bundle.layout.empty_grids(64)
     grids = joint.sample(policies, empty, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         Image.fromarray(contact_sheet(to_bytes(bundle.vqvae.decode(grids)))).save(

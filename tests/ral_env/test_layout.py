@@ -66,3 +66,10 @@ def test_coarser_levels_are_whole_when_the_finest_one_has_its_first_rows():
     top, bottom = TWO.unflatten(TWO.written(1))
     assert top.all() and bottom.tolist() == [[True] * 6] * 2 + [[False] * 6] * 2
     assert CodeLayout(((2, 3),), 10).written(1).tolist() == [True] * 3 + [False] * 3
+
+
+@given(layouts(), st.integers(1, 3))
+def test_empty_grids_are_canvases_on_which_every_cell_is_empty(layout, count):
+    flat = layout.flatten(layout.empty_grids(count))
+    assert flat.shape == (count, layout.length) and flat.dtype == torch.int64
+    assert (flat == layout.empty).all()
