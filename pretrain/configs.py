@@ -151,6 +151,9 @@ class Recipe:
             environments score with when they are told to. None leaves it out.
         fakes: Number of canvases to sample from the priors, which the discriminators learn to tell
             from real ones; an eighth of them is held out.
+        spoilt: Share of the others of which some codes, from hardly any to all, are replaced by
+            random ones, so that the discriminators know noise for what it is: where no prior
+            writes, their scores would mean nothing.
         features: Sizes of the feature net that learns the images' classes or attributes, in which
             Fréchet distances are taken. None leaves it out, and so do images of which nothing is
             known.
@@ -181,6 +184,7 @@ class Recipe:
     discriminator_batch: int = 128
     other_discriminator: DiscriminatorStage | None = None
     fakes: int = 4096
+    spoilt: float = 0.0
     features: FeatureNetConfig | None = None
     feature_steps: int = 1500
     selfsupervised: SelfSupervision | None = SelfSupervision()
@@ -197,6 +201,7 @@ class Recipe:
             discriminator_steps="[1, inf)",
             discriminator_batch="[1, inf)",
             fakes="[8, inf)",  # an eighth is held out
+            spoilt="[0, 1]",
             feature_steps="[1, inf)",
             oracle_samples="[13, inf)" if self.oracles else "[0, inf)",  # split 10 : 1 : 2
             keep="[1, inf)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -72,11 +72,40 @@ def fit_recipe(
         codes.grids["validation"],
         stage.training,
         fakes=recipe.fakes,
+        spoilt=recipe.spoilt,
         batch=stage.batch,
         max_steps=stage.steps,
         seed=seed,
         label=label,
     )
+
+
+def fit_bundle(
+    recipe: Recipe,
+    vqvae: VQVAE,
+    priors: Sequence[Any],
+    codes: SplitCodes,
+    seed: int,
+    finish: Callable[[PatchGAN], PatchGAN],
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """All discriminators of a recipe, outside a run that could be cut.
+
+    Args:
+        finish: What each net goes through as soon as it is trained.
+
+    Returns:
+        The fields of a :class:`~ral_env.bundle.Bundle` that hold them; and the figures of each, see
+        :func:`fit`.
+    """
+    found: dict[str, Trained] = {}
+    figures: dict[str, dict[str, float]] = {}
+    for kind in recipe.discriminators:
+        label = f"discriminator of {kind}"
+        net, scale, figures[kind] = fit_recipe(recipe, kind, vqvae, priors, codes, seed, label)
+        found[kind] = finish(net), scale
+    (kind, (net, scale)), *others = found.items()
+    fields = {"discriminator": net, "discriminator_input": kind, "reward_scale": scale}
+    return fields | {"other_discriminators": dict(others)}, figures
 
 
 @torch.no_grad()
@@ -89,6 +118,7 @@ def fit(
     validation: Sequence[Tensor],
     training: DiscriminatorTraining,
     fakes: int = 4096,
+    spoilt: float = 0.0,
     batch: int = 128,
     check_every: int = 50,
     patience: int = 6,
@@ -107,6 +137,7 @@ def fit(
             indexed.
         training: How it learns.
         fakes: Number of canvases to sample from the priors; an eighth of them is held out.
+        spoilt: Share of the others that are spoilt, see :func:`spoil`.
         batch: Number of real canvases, and of fake ones, per update.
         check_every: Number of updates between AUCs.
         patience: Number of AUCs without a new best before training stops.
@@ -123,6 +154,11 @@ def fit(
     sampled = joint.draw(priors, fakes, generator)
     fake_validation = [grid[: fakes // 8] for grid in sampled]
     fake_train = [grid[fakes // 8 :] for grid in sampled]
+    if bad := int(spoilt * len(fake_train[0])):
+        spoils = spoil([grid[:bad] for grid in fake_train], vqvae.config.num_codes, generator)
+        fake_train = [
+            torch.cat([new, grid[bad:]]) for new, grid in zip(spoils, fake_train, strict=True)
+        ]
     adversary = Adversary(PatchGAN(config), training, codec=vqvae, input=kind)
 
     def sample_inputs(grids: Sequence[CodeGrid]) -> Tensor:
@@ -155,3 +191,24 @@ def fit(
     maps = adversary.score_maps(real_held_out, fake_held_out)
     scale = torch.cat([scores.flatten() for scores in maps]).abs().max().item()
     return net, scale, {"auc": best, "steps": best_step}
+
+
+def spoil(
+    grids: Sequence[Tensor], num_codes: int, generator: torch.Generator | None = None
+) -> list[Tensor]:
+    """Canvases some of whose codes are random: a share of each that is uniform between 0 and 1.
+
+    Args:
+        grids: int64 codes (N, h, w), a grid a level; they are left as they are.
+        num_codes: Random codes are below it.
+        generator: Source of all noise.
+    """
+    share = torch.rand(len(grids[0]), 1, 1, generator=generator)
+
+    def random(grid: Tensor) -> Tensor:
+        return torch.randint(num_codes, grid.shape, generator=generator)
+
+    return [
+        torch.where(torch.rand(grid.shape, generator=generator) < share, random(grid), grid)
+        for grid in grids
+    ]

@@ -76,10 +76,12 @@ def _discriminators(recipe: Mapping[str, Any], after: tuple[str, ...], own: Any)
     kind = recipe.get("discriminator_input")
     first = ("net", "training", "steps", "batch")
     fields = ["discriminator", *(f"discriminator_{field}" for field in first[1:])]
-    found = {"discriminator": Stage(own("discriminator_input", "fakes", *fields), after)}
+    found = {"discriminator": Stage(own("discriminator_input", "fakes", "spoilt", *fields), after)}
     if recipe.get("other_discriminator"):
         other = "codes" if kind == "image" else "image"
-        found[f"discriminator_{other}"] = Stage(own("fakes", "other_discriminator"), after)
+        found[f"discriminator_{other}"] = Stage(
+            own("fakes", "spoilt", "other_discriminator"), after
+        )
     return found
 
 

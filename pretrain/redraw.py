@@ -18,7 +18,7 @@ import torch
 from agents.training.fit import fit_priors
 from pretrain.codes import SplitCodes
 from pretrain.configs import Recipe
-from pretrain.discriminator import fit_recipe
+from pretrain.discriminator import fit_bundle
 from pretrain.features import stored_features
 from pretrain.recipes import RECIPES
 from pretrain.run import VERSION
@@ -71,23 +71,14 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
         finish=rounded,
         options=lambda level, coarser: {"label": f"prior_{level}"},
     )
-    discriminators, figures = {}, {}
-    for kind in recipe.discriminators:
-        net, scale, figures[kind] = fit_recipe(
-            recipe, kind, made.vqvae, priors, codes, seed, f"discriminator of {kind}"
-        )
-        discriminators[kind] = rounded(net), scale
-    (kind, (discriminator, scale)), *others = discriminators.items()
+    discriminators, figures = fit_bundle(recipe, made.vqvae, priors, codes, seed, rounded)
     nats = {
         name: -joint.total_log_prob(nets, codes.grids["test"]).mean().item()
         for name, nets in (("prior", priors), ("oracle", made.oracles))
     }
     redrawn = dataclasses.replace(
         made,
-        discriminator=discriminator,
-        discriminator_input=kind,
-        reward_scale=scale,
-        other_discriminators=dict(others),
+        **discriminators,
         policies=(),
         test_features=stored_features(made.feature_nets, made.vqvae, codes),
         version=VERSION,
