@@ -143,7 +143,8 @@ def reference_scores(task: Task) -> list[str]:
         f"`{measured['command']}`, on {measured['dataset']} (bundle `{measured['bundle']}`). "
         f'*Return* is that of the default reward, "single", from a full start, the mean of '
         f"{measured['count']} canvases or as many as there are; "
-        "`agents/evaluation/evaluator.py` says what the other figures are. "
+        "`agents/evaluation/evaluator.py` says what the other figures are; *nearest train* is how many "
+        "codes of the twentieth that is nearest to training canvases differ from them. "
         f"`env.spec.reward_threshold` is {threshold}, the return of real canvases that no net was "
         f"trained on: a policy that exploits the discriminator may get more.{note}",
     ]
