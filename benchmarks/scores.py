@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from agents.evaluation import metrics
 from agents.evaluation.evaluator import Evaluator, TemperedPrior, headings
 from agents.evaluation.two_sample import ClassifierTraining, CodeTest
 from agents.training.files import Row
@@ -34,10 +35,24 @@ from ral_env.tasks import TASKS
 PIXELS = 2**20  # of all canvases of a row: 1,000 of 32x32 pixels, 256 of 64x64, ...
 FEWEST, MOST = 16, 1000  # canvases of a row, unless told otherwise
 NEIGHBOURS = 250  # canvases below which distances between images say too little to be told
+NEAREST = 0.05  # quantile of distances to training canvases: a share of copies above it shows
 KEPT = (
-    "return", "fd", "precision", "recall", "density", "coverage", "forward_nll", "entropy",
-    "nll_oracle", "judge_auc", "judge_auc_deviation",
+    "return", "fd", "precision", "recall", "density", "coverage", "diversity", "nearest",
+    "forward_nll", "entropy", "nll_oracle", "judge_auc", "judge_auc_deviation",
 )  # fmt: skip
+SPATIAL = ("precision", "recall", "density", "coverage")
+
+
+def fd_columns(row: Mapping[str, Any]) -> list[str]:
+    """The Fréchet distances of a row, the first feature space's first."""
+    return [name for name in row if name == "fd" or name.startswith("fd_")]
+
+
+def columns(row: Mapping[str, Any]) -> list[str]:
+    """Those figures of a row that are kept, in the order of tables."""
+    first, *others = KEPT
+    kept = [first, *fd_columns(row), *(name for name in others if name != "fd")]
+    return [name for name in kept if name in row]
 
 
 def canvases(bundle: Bundle) -> int:
@@ -59,6 +74,7 @@ class Scores:
         self.bundle, self.count, self.seed = bundle, count, seed
         self.evaluator = Evaluator(bundle)
         self.held_out = [grid[:count] for grid in self.evaluator.held_out]
+        self.train = bundle.split("train")
         self.test = CodeTest(bundle, count, ClassifierTraining(judges)) if judges else None
 
     def rows(self, tuned: Sequence[Any] = ()) -> dict[str, Row]:
@@ -67,17 +83,18 @@ class Scores:
         Args:
             tuned: fine-tuned policies, one a level; by default those of the bundle, if it has any.
         """
-        train = self.bundle.layout.as_grids(self.bundle.split("train")[: self.count])
-        found = {reference.REAL: {"return": self._measure(self.held_out)["return"]}}
-        found["real, training split"] = self._measure(train)
+        train = self.bundle.layout.as_grids(self.train[: self.count])
+        real = self._measure(self.held_out) | {"nearest": self.nearest(self.held_out)}
+        found = {reference.REAL: {name: real[name] for name in ("return", "nearest")}}
+        found[reference.TRAIN] = self._measure(train)
         if self.test:
-            found["real, training split"] |= self.test.floor(self.seed).figures
-        found["random codes"] = self._measure(uniform(self.bundle, self.count, self.seed))
+            found[reference.TRAIN] |= self.test.floor(self.seed).figures
+        codes = uniform(self.bundle, self.count, self.seed)
+        found["random codes"] = self._measure(codes) | {"nearest": self.nearest(codes)}
         if self.test:
             held_out = uniform(self.bundle, len(self.test.held_out[0]), self.seed + 1)
-            codes = uniform(self.bundle, self.count, self.seed)
             found["random codes"] |= self.test.of_samples(codes, held_out, self.seed).figures
-        policies = {"MLE prior": self.bundle.priors, "RAL": tuned or self.bundle.policies}
+        policies = {reference.PRIOR: self.bundle.priors, "RAL": tuned or self.bundle.policies}
         for label, priors in policies.items():
             if priors:
                 found[label] = self._of_prior(TemperedPrior(priors))
@@ -86,6 +103,7 @@ class Scores:
     def _of_prior(self, prior: TemperedPrior) -> Row:
         grids = self.evaluator.sample(prior, self.count, self.seed)
         row = self._measure(grids) | {
+            "nearest": self.nearest(grids),
             "forward_nll": -prior.log_prob(self.held_out).mean().item(),
             "entropy": -prior.log_prob(grids).mean().item(),
         }
@@ -94,13 +112,18 @@ class Scores:
             row |= self.test.of_samples(grids, unseen, self.seed).figures
         return row
 
+    def nearest(self, grids: Sequence[Tensor]) -> float:
+        """Codes by which canvases differ from their nearest training canvas: a low quantile."""
+        flat = self.bundle.layout.flatten(grids).numpy().astype(self.train.dtype)
+        return metrics.nearest_distance(self.train, flat, NEAREST)
+
     def _measure(self, grids: Sequence[Tensor]) -> Row:
         """The figures of canvases; those of neighbours only where there are enough."""
         figures = dict(self.evaluator.evaluate_canvases(grids).figures)
         figures["return"] = figures.pop("score")
         few = min(len(grids[0]), self.evaluator.held_out_count) < NEIGHBOURS
-        spatial = ("fd", "precision", "recall", "density", "coverage")
-        return {k: figures[k] for k in KEPT if k in figures and not (few and k in spatial)}
+        left_out = (*fd_columns(figures), *SPATIAL) if few else ()
+        return {name: figures[name] for name in columns(figures) if name not in left_out}
 
 
 def measure(
@@ -128,8 +151,8 @@ def measure(
 def text(env: str, found: dict[str, Any]) -> str:
     """One id's rows as a table below its bundle."""
     rows = [{"row": label} | row for label, row in found["rows"].items()]
-    columns = [name for name in KEPT if any(name in row for row in rows)]
-    table = markdown_table(rows, ["row", *columns], {"row": "", **headings(columns)})
+    told = columns({name: None for row in rows for name in row})
+    table = markdown_table(rows, ["row", *told], {"row": "", **headings(told)})
     return (
         f"{env}, on {found['bundle']} ({found['dataset']}), {found['count']} canvases\n\n{table}\n"
     )

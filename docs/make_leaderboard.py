@@ -13,11 +13,18 @@ from benchmarks.leaderboard.results import Results
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
 
-HEAD = """\
+TITLE = """\
 <!-- Made by docs/make_leaderboard.py of benchmarks/results: change those, then run it again. -->
 
 # Leaderboard
+"""
 
+FIGURE = """\
+![{env}](leaderboard/{env}.png)
+*{env}: a dot a seed, nearest to real canvases on top; entries with diamonds learn nothing.*
+"""
+
+HEAD = """\
 Every algorithm gets the same processor seconds, on one thread, whatever it trains a discriminator
 with included; all are measured alike: `ral bench algorithms`. Entries learn from the train split;
 the temperature that priors are sampled at is that of least FD on the `tuning` split, of those
@@ -57,8 +64,9 @@ def act(observations, rng):
 
 
 def make(results: Path = RESULTS) -> str:
-    """The page of all results in a folder."""
-    parts = [HEAD]
+    """The page of all results in a folder: their figures first, then the terms and the tables."""
+    figures = [FIGURE.format(env=file.stem) for file in environments(results)]
+    parts = [TITLE, *figures, HEAD]
     for file in environments(results):
         parts += [page.text(file.stem, Results(file).records), ""]
     return "\n".join([*parts, SUBMIT + page.entries_text()]) + "\n"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.evaluator import headings
+from benchmarks.scores import columns as in_order
 from pretrain.recipes import RECIPES, Recipe
 from ral_env import bundle, reference
 from ral_env.envs.single import LatentCanvasEnv
@@ -28,6 +29,7 @@ from ral_env.tasks import TASKS, Task
 NOTE = "<!-- Made by docs/make_pages.py: change what it reads, then run it again. -->"
 SECTIONS = ("Rewards", "Starting state", "Episode end", "Arguments")  # of the docstring
 SAMPLES = Path(__file__).parent / "samples"  # sheets that have been drawn, ID.png
+CLAIMS = Path(__file__).parent / "claims"  # what docs/claims.py has drawn of reference scores
 HOME = "~/.cache/ral_env/bundles"  # what pages call bundle.home()
 # Said elsewhere on the page.
 KNOWN = ("image_size", "grid", "condition_grid", "num_codes", "in_channels", "levels")
@@ -121,13 +123,26 @@ def samples(task: Task) -> list[str]:
     ]
 
 
+def chart(task: Task) -> list[str]:
+    """The picture of an id's reference scores, where they have distances."""
+    name = f"{task.id}.png"
+    if not (CLAIMS / name).exists():
+        return []
+    return [
+        f"![reference scores](../claims/{name})",
+        "*How near the prior comes to real canvases, and how many kinds of them it covers, between "
+        "random codes and real training canvases: the reference scores below "
+        f"(`python docs/claims.py {task.id}`).*",
+    ]
+
+
 def reference_scores(task: Task) -> list[str]:
     """What is reached in an id, where that has been measured."""
     measured = reference.scores().get(task.id)
     if measured is None:
         return []
     rows = [{"row": label} | row for label, row in measured["rows"].items()]
-    columns = list(dict.fromkeys(name for row in rows for name in row if name != "row"))
+    columns = in_order({name: None for row in rows for name in row})
     threshold = reference.reward_threshold(measured)
     returns = {label: row["return"] for label, row in measured["rows"].items()}
     note = ""
@@ -143,7 +158,8 @@ def reference_scores(task: Task) -> list[str]:
         f"`{measured['command']}`, on {measured['dataset']} (bundle `{measured['bundle']}`). "
         f'*Return* is that of the default reward, "single", from a full start, the mean of '
         f"{measured['count']} canvases or as many as there are; "
-        "`agents/evaluation/evaluator.py` says what the other figures are. "
+        "`agents/evaluation/evaluator.py` says what the other figures are; *nearest train* is by "
+        "how many codes the twentieth that is nearest to training canvases differs from them. "
         f"`env.spec.reward_threshold` is {threshold}, the return of real canvases that no net was "
         f"trained on: a policy that exploits the discriminator may get more.{note}",
     ]
@@ -174,6 +190,7 @@ def page(task: Task) -> str:
         NOTE,
         task.about,
         *samples(task),
+        *chart(task),
         f"""```python
 import gymnasium as gym
 

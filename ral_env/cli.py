@@ -40,6 +40,7 @@ COMMANDS = {
         "agents.evaluation.__main__:main",
         "compare priors of bundles: distance, likelihood, diversity",
     ),
+    "grade": ("benchmarks.grade:main", "one number for a policy, or the reason to refuse it"),
     "train": ("agents.train:main", "fine-tune a prior by reinforced adversarial learning"),
 }
 GREETING = """\

@@ -12,6 +12,8 @@ from typing import Any
 
 FILE = Path(__file__).with_name("reference_scores.json")
 REAL = "real, test split"  # the row whose return is the threshold
+TRAIN = "real, training split"  # what a perfect sampler would score against the test split
+PRIOR = "MLE prior"
 
 
 def scores() -> dict[str, dict[str, Any]]:

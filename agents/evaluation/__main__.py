@@ -7,10 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from agents.evaluation import frontier_picture
-from agents.evaluation.comparison import Comparison, Settings
+from agents.evaluation.comparison import Comparison, Settings, check_codecs
 from agents.evaluation.image_folder import is_image_folder
 from ral_env import bundle as bundles
 from ral_env.tasks import TASKS
@@ -45,7 +43,7 @@ def evaluate(
             f"to be measured against, as in `ral evaluate RALDigits-v0 {names[0]}`"
         )
     first = next(iter(loaded.values()))
-    _check(list(loaded.values()))
+    check_codecs(list(loaded.values()))
     for name, one in loaded.items():
         if not one.priors and not folders:
             raise ValueError(f"{name!r} has no priors to sample from: leave it out")
@@ -70,24 +68,6 @@ def evaluate(
 def _load(name: str) -> bundles.Bundle:
     task = TASKS.get(name.rpartition(":")[2])
     return bundles.load(name) if task is None else bundles.for_task(task)
-
-
-def _check(loaded: Sequence[bundles.Bundle]) -> None:
-    """Refuse bundles whose codes mean other images than those of the first."""
-    first, *others = loaded
-    for other in others:
-        if other.layout != first.layout or not _same_weights(other.vqvae, first.vqvae):
-            raise ValueError(
-                f"{other!r} has another VQ-VAE than {first!r}, so their codes mean other images: "
-                "evaluate them one by one"
-            )
-
-
-def _same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    ours, theirs = a.state_dict(), b.state_dict()
-    return ours.keys() == theirs.keys() and all(
-        torch.equal(value, theirs[name]) for name, value in ours.items()
-    )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -291,3 +291,25 @@ def power_note(floor: Row, power: Row) -> str:
         f"Judges do not tell reals with {REPLACED:.0%} of their codes replaced from reals, so a "
         "judge AUC near 0.5 says nothing here: raise --judge_steps or --count."
     )
+
+
+def check_codecs(loaded: Sequence[Bundle]) -> None:
+    """Refuse bundles whose codes mean other images than those of the first.
+
+    Raises:
+        ValueError: if one has other grids, or another VQ-VAE.
+    """
+    first, *others = loaded
+    for other in others:
+        if other.layout != first.layout or not _same_weights(other.vqvae, first.vqvae):
+            raise ValueError(
+                f"{other!r} has another VQ-VAE than {first!r}, so their codes mean other images: "
+                "they cannot be measured together"
+            )
+
+
+def _same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name]) for name, value in ours.items()
+    )

@@ -67,6 +67,7 @@ HEADINGS = {
     "cmmd": "CMMD",
     "judge_auc": "judge AUC",
     "judge_auc_deviation": "its deviation",
+    "nearest": "nearest train",
 }
 
 

@@ -16,6 +16,7 @@ from benchmarks.leaderboard.entries import ENTRIES
 from benchmarks.leaderboard.results import Record
 from ral_env.tables import markdown_table
 
+BLUE, INK = "#0072B2", "#1a1a1a"  # of all pictures of the docs
 # Figures and their decimals; those that no run of an environment has are left out.
 COLUMNS = {
     "score": 3, "judge_auc": 3, "fd": 2, "fd_selfsupervised": 2, "precision": 3, "recall": 3,
@@ -58,7 +59,7 @@ def _cell(values: Sequence[Any], digits: int) -> str:
 
 
 def text(env: str, records: Sequence[Record]) -> str:
-    """An environment's part of the page."""
+    """An environment's part of the page; its figure opens the page."""
     editions = sorted({record["bundle"] for record in records})
     commits = sorted({record["commit"] for record in records if record.get("commit")})
     budgets = sorted({record["budget"] for record in records if record["budget"]})
@@ -71,7 +72,7 @@ def text(env: str, records: Sequence[Record]) -> str:
         f"{' and '.join(f'{c:,}' for c in counts)} samples against the test split; torch "
         f"{versions['torch']}, commit {', '.join(commits) or 'unknown'}."
     )
-    return "\n\n".join([f"## {env}", facts, f"![{env}](leaderboard/{env}.png)", table(records)])
+    return "\n\n".join([f"## {env}", facts, table(records)])
 
 
 def entries_text() -> str:
@@ -88,7 +89,7 @@ def figure(records: Sequence[Record], env: str) -> Figure:
         for place, runs in enumerate(groups.values()):
             values = [run[name] for run in runs]
             learns = ENTRIES[runs[0]["entry"]].learns if runs[0]["entry"] in ENTRIES else True
-            style = {"color": "C0" if learns else "black", "ms": 5, "alpha": 0.8}
+            style = {"color": BLUE if learns else INK, "ms": 5, "alpha": 0.8}
             panel.plot(values, [place] * len(values), "o" if learns else "D", **style)
         panel.set_yticks(range(len(groups)), list(groups), fontsize=8)
         label = "Fréchet distance" if name == "fd" else name

@@ -256,6 +256,22 @@ def test_the_table_has_means_and_student_intervals_nearest_first():
     assert far.startswith("| far") and "9.00" in far
 
 
+def test_the_page_opens_with_a_figure_of_each_environment(tmp_path):
+    runs = [{"entry": "near", "fd": 1.0, "coverage": 0.9}, {"entry": "MLE prior", "fd": 2.0,
+             "coverage": 0.5}]  # fmt: skip
+    common = {"env": ENV, "seed": 0, "bundle": "digits 1", "budget": 1.0, "samples": 10,
+              "versions": json.dumps({"torch": "2"}), "seconds": 1.0}  # fmt: skip
+    results = Results(tmp_path / f"{ENV}.csv")
+    for one in runs:
+        results.add(common | one)
+    text = runpy.run_path(str(DOCS / "make_leaderboard.py"))["make"](tmp_path)
+    shown = f"![{ENV}](leaderboard/{ENV}.png)"
+    assert text.count(shown) == 1 and text.index(shown) < text.index("Every algorithm gets")
+    assert text.index("Every algorithm gets") < text.index(f"## {ENV}")
+    page.save_figure(results.records, ENV, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
 def test_the_page_is_made_of_the_results():
     made = runpy.run_path(str(DOCS / "make_leaderboard.py"))
     text = (DOCS / "leaderboard.md").read_text(encoding="utf-8")

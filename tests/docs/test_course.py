@@ -37,7 +37,8 @@ def notebook(source: Path) -> list[dict[str, Any]]:
 
 def test_the_page_of_the_course_names_every_notebook():
     text = (COURSE / "index.md").read_text()
-    assert {f"{source.stem}.ipynb" for source in SOURCES} == set(re.findall(r"\((\S+)\)", text))
+    named = set(re.findall(r"\((\S+\.ipynb)\)", text))
+    assert {f"{source.stem}.ipynb" for source in SOURCES} == named
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
