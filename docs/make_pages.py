@@ -50,8 +50,10 @@ def networks(recipe: Recipe) -> str:
     """A recipe's nets and how long they learn, as a table."""
 
     def row(name: str, config: Any, batch: int, steps: int) -> tuple[str, ...]:
-        sizes = dataclasses.asdict(config).items()
-        shown = ", ".join(f"{key}={value}" for key, value in sizes if key not in KNOWN and value)
+        sizes = {key: value for key, value in dataclasses.asdict(config).items() if value}
+        if sizes.get("enlarge") == 1:  # it enlarges nothing
+            del sizes["enlarge"]
+        shown = ", ".join(f"{key}={value}" for key, value in sizes.items() if key not in KNOWN)
         return name, f"`{shown}`", f"{batch:,}", f"{steps:,}"
 
     rows = [row("VQ-VAE", recipe.vqvae, recipe.vqvae_training.batch, recipe.vqvae_training.steps)]
