@@ -49,12 +49,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def networks(recipe: Recipe) -> str:
-    """A recipe's nets and how long they learn, as a table."""
+    """A recipe's nets and how long they learn, as a table; the priors of its base learn nothing."""
 
-    def row(name: str, config: Any, batch: int, steps: int) -> tuple[str, ...]:
-        sizes = dataclasses.asdict(config).items()
-        shown = ", ".join(f"{key}={value}" for key, value in sizes if key not in KNOWN and value)
-        return name, f"`{shown}`", f"{batch:,}", f"{steps:,}"
+    def row(name: str, config: Any, batch: int | str, steps: int | str) -> tuple[str, ...]:
+        sizes = {key: value for key, value in dataclasses.asdict(config).items() if value}
+        if sizes.get("enlarge") == 1:  # it enlarges nothing
+            del sizes["enlarge"]
+        shown = ", ".join(f"{key}={value}" for key, value in sizes.items() if key not in KNOWN)
+        learnt = (value if isinstance(value, str) else f"{value:,}" for value in (batch, steps))
+        return name, f"`{shown}`", *learnt
 
     rows = [row("VQ-VAE", recipe.vqvae, recipe.vqvae_training.batch, recipe.vqvae_training.steps)]
     for kind, configs, trainings in (
@@ -65,7 +68,10 @@ def networks(recipe: Recipe) -> str:
             name = f"{kind} over {config.grid[0]}x{config.grid[1]}"
             if config.condition_grid:
                 name += f", given {config.condition_grid[0]}x{config.condition_grid[1]}"
-            rows.append(row(name, config, training.batch, training.steps))
+            learnt = (training.batch, training.steps)
+            if recipe.base is not None:
+                learnt = ("", f"none: `{recipe.base}`'s")
+            rows.append(row(name, config, *learnt))
     sees = {"image": "images", "codes": "codebook vectors"}[recipe.discriminator_input]
     rows.append(
         row(

@@ -137,8 +137,15 @@ def _command(arguments: dict[str, Any]) -> str:
     words += ["--data DIR"] if arguments["data"] else []
     words += ["--classes true"] if arguments["classes"] else []
     words += ["--flip true"] if arguments["flip"] else []
-    words += [f"--set {' '.join(arguments['set'])}"] if arguments["set"] else []
+    words += [f"--set {' '.join(map(_without_path, arguments['set']))}"] if arguments["set"] else []
     return " ".join(words)
+
+
+def _without_path(change: str) -> str:
+    """A change of the recipe as a manifest may say it: a base that is named stays, a path does
+    not."""
+    name, _, base = change.partition("=")
+    return "base=BUNDLE" if name == "base" and Path(base).name != base else change
 
 
 if __name__ == "__main__":

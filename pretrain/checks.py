@@ -151,7 +151,8 @@ def _discriminators(recipe: Recipe) -> Iterator[str]:
 def _batches(recipe: Recipe, processes: int) -> Iterator[str]:
     """Which batches cannot be shared out evenly."""
     trainings: dict[str, Any] = {"vqvae_training": recipe.vqvae_training}
-    for name in ("prior_trainings", "oracle_trainings"):
+    learnt = ["oracle_trainings"] if recipe.base else ["prior_trainings", "oracle_trainings"]
+    for name in learnt:
         trainings |= {f"{name}.{n}": one for n, one in enumerate(getattr(recipe, name))}
     for name, training in trainings.items():
         shares = processes * training.accumulate

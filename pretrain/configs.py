@@ -168,6 +168,10 @@ class Recipe:
         keep: Largest numbers of train, validation and test codes that the bundle holds; of codes
             for tuning, as many as of validation codes. None means all.
         half: Whether weights are rounded to 16 bits as soon as they are trained, and stored so.
+        base: Name or path of a smaller bundle whose codes and priors are kept: its encoder,
+            codebooks and priors are copied and learn no more, and a decoder learns that has
+            log2(``vqvae.enlarge``) stages more. All sizes have to be the base's but
+            ``vqvae.image_size`` and ``vqvae.enlarge``. None trains everything.
     """
 
     name: str
@@ -193,6 +197,7 @@ class Recipe:
     oracle_samples: int = 0
     keep: tuple[int, int, int] | None = None
     half: bool = False
+    base: str | None = None
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -212,6 +217,11 @@ class Recipe:
                 raise ValueError(
                     f"{found} {trainings}, expected {expected}: one for each of {nets}"
                 )
+        if self.base is not None and self.oracles:
+            raise ValueError(
+                f"base={self.base!r}, expected None in a recipe with oracles: their samples would "
+                "be the real codes, of which the base's priors know nothing"
+            )
 
     @property
     def discriminators(self) -> dict[Literal["image", "codes"], DiscriminatorStage]:

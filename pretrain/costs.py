@@ -4,12 +4,12 @@
     ral bench pretraining --part speed --recipe celeba128 --device cuda
     ral bench pretraining --part peer --clone FOLDER        # of rosinality/vq-vae-2-pytorch
 
-*Memory* of a training step is four times the weights (they, their gradients, Adam's two averages)
-and all tensors that the forward pass saves for the backward pass, counted by running it on tensors
-without contents; a library's workspace is not in it. The recipes' whole batch is taken at once:
-``accumulate`` divides the saved tensors. *Sampling* is of 16 canvases: a prior's weights, its cache
-and a row's noise; of a VQ-VAE, which decodes them, its weights and the largest input and output of
-a layer.
+*Memory* of a training step is four times the weights (they, their gradients, Adam's two averages),
+once those that are taken from a recipe's base and do not learn, and all tensors that the forward
+pass saves for the backward pass, counted by running it on tensors without contents; a library's
+workspace is not in it. The recipes' whole batch is taken at once: ``accumulate`` divides the saved
+tensors. *Sampling* is of 16 canvases: a prior's weights, its cache and a row's noise; of a VQ-VAE,
+which decodes them, its weights and the largest input and output of a layer.
 
 *Speed* is that of a training step, forward, backward and update; for the VQ-VAE without the
 codebook's look-up. Loading is of PNG files of the recipe's size, by one process. *Peer* is a whole
@@ -36,6 +36,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pretrain import data
+from pretrain.base import freeze_codes
 from pretrain.configs import Recipe
 from pretrain.pixels import to_float
 from pretrain.recipes import RECIPES
@@ -60,9 +61,9 @@ def saved_bytes(net: nn.Module, forward: Callable[[], Tensor]) -> int:
     return sum(size for _, size in saved.values())
 
 
-def weight_bytes(net: nn.Module) -> int:
-    """Bytes of a net's weights in float32."""
-    return sum(p.numel() for p in net.parameters()) * 4
+def weight_bytes(net: nn.Module, learning: bool = False) -> int:
+    """Bytes of a net's weights in float32, or of those that learn."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad or not learning) * 4
 
 
 def sampling_bytes(net: PixelCNN | VQVAE, batch: int) -> int:
@@ -99,7 +100,9 @@ def _sampling_bytes(net: PixelCNN, batch: int) -> int:
 
 def vqvae_loss(net: VQVAE, images: Tensor) -> Tensor:
     """Reconstruction error, the codebook left out."""
-    decoded = net.decode_vectors(net.quantise(images, lambda _, vectors: vectors))
+    with torch.set_grad_enabled(next(net.encoder.parameters()).requires_grad):
+        vectors = net.quantise(images, lambda _, vectors: vectors)
+    decoded = net.decode_vectors(vectors)
     return F.mse_loss(decoded, images)
 
 
@@ -115,13 +118,18 @@ def _codes(config: PixelCNNConfig, batch: int, device: str) -> tuple[Tensor, Ten
 def stages(
     recipe: Recipe, device: str
 ) -> Iterator[tuple[str, PixelCNN | VQVAE, Callable[[], Tensor], int]]:
-    """For each net of a recipe its name, the net, a training step's loss of one batch, and the
-    number of examples in it."""
+    """For each net that a recipe trains its name, the net, a training step's loss of one batch, and
+    the number of examples in it. Of a recipe with a base that is the VQ-VAE, whose decoder learns.
+    """
     batch_size, size = recipe.vqvae_training.batch, recipe.vqvae.image_size
     with torch.device(device):
         net = VQVAE(recipe.vqvae)
         images = torch.zeros(batch_size, 3, size, size)
+    if recipe.base is not None:
+        freeze_codes(net)
     yield "vqvae", net, lambda: vqvae_loss(net, images), batch_size
+    if recipe.base is not None:
+        return
     levels = zip(recipe.priors, recipe.prior_trainings, strict=True)
     for level, (config, training) in enumerate(levels):
         with torch.device(device):
@@ -135,11 +143,12 @@ def stages(
 
 
 def memory() -> list[dict[str, str]]:
-    """A row for each net of each recipe; recipes of the same nets share one."""
+    """A row for each net that a recipe trains; recipes of the same nets share one."""
     rows: dict[tuple, dict[str, str]] = {}
     for recipe in RECIPES.values():
         for stage, net, loss, batch in stages(recipe, "meta"):
             weights = weight_bytes(net)
+            trained = weights + 3 * weight_bytes(net, learning=True)
             same = rows.setdefault(
                 (stage, repr(net.config), batch),
                 {
@@ -147,7 +156,7 @@ def memory() -> list[dict[str, str]]:
                     "net": stage,
                     "weights MB": f"{weights / 1e6:.1f}",
                     "batch": str(batch),
-                    "training GB": f"{(4 * weights + saved_bytes(net, loss)) / 1e9:.2f}",
+                    "training GB": f"{(trained + saved_bytes(net, loss)) / 1e9:.2f}",
                     "sampling GB": f"{sampling_bytes(net, 16) / 1e9:.3f}",
                 },
             )

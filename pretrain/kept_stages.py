@@ -51,7 +51,8 @@ def stages(config: Mapping[str, Any]) -> dict[str, Stage]:
         }
 
     images = {name: config.get(name) for name in ("seed", "flip", "data_fingerprint")}
-    found = {"vqvae": Stage(own("vqvae", "vqvae_training", "half", **images))}
+    base = {"base_digest": config.get("base_digest")}  # whatever its path
+    found = {"vqvae": Stage(own("vqvae", "vqvae_training", "half", **images, **base))}
     nets: tuple[str, ...] = ()
     if recipe.get("features"):
         found["features"] = Stage(own("features", "feature_steps"), ("vqvae",))
@@ -65,7 +66,10 @@ def stages(config: Mapping[str, Any]) -> dict[str, Stage]:
         found |= (oracles := levels("oracle", codes))
         codes = ("oracle_codes",)
         found["oracle_codes"] = Stage(own("oracle_samples"), tuple(oracles))
-    found |= (priors := levels("prior", codes))
+    priors = levels("prior", codes)
+    if base["base_digest"]:  # it has them
+        priors = {name: Stage(base) for name in priors}
+    found |= priors
     discriminators = _discriminators(recipe, (*codes, *priors), own)
     found |= discriminators
     found[BUNDLE] = Stage(own("keep"), (*nets, "distance", *priors, *discriminators))

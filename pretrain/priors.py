@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agents.training.files import Row
-from agents.training.fit import CodeGrid, PriorTraining, fit_priors
+from agents.training.fit import CodeGrid, PriorTraining, fit_priors, mean_nll
 from pretrain.codes import SplitCodes
 from pretrain.stages import SHOWN, Pretraining
 from ral_env.nets import VQVAE, Mixture, PixelCNN, PixelCNNConfig, joint
@@ -23,28 +23,43 @@ BLOCK = 2**14  # number of canvases whose codes are counted at a time
 def make_priors(
     run: Pretraining, vqvae: VQVAE, codes: SplitCodes
 ) -> tuple[Sequence[Any], dict[str, Any]]:
-    """The stage: train the recipe's priors on the real codes.
+    """The stage: train the recipe's priors on the real codes, or take over those of its base.
 
     Returns:
         The priors, one per level, and their figures: nats per code on the validation codes, of the
         priors and of both baselines, one per level (``validation_nats_per_code``,
         ``previous_row_nats_per_code``, ``unigram_nats_per_code``); ``test_nats`` (nats per canvas
-        of the test codes); ``curves`` (a list of rows per level).
+        of the test codes); ``curves`` (a list of rows per level); with a base ``taken_from``, its
+        edition: then nothing is trained, and there are no curves.
     """
     recipe = run.recipe
-    priors, curves = train_priors(run, "prior", recipe.priors, recipe.prior_trainings, vqvae, codes)
+    if run.base is None:
+        priors, curves = train_priors(
+            run, "prior", recipe.priors, recipe.prior_trainings, vqvae, codes
+        )
+        best = [min(row["validation_nats_per_code"] for row in rows) for rows in curves]
+    else:
+        priors, curves = run.base.priors, []
+        best = validation_nats(priors, codes.grids["validation"])
     num_codes = recipe.vqvae.num_codes
     levels = list(zip(codes.grids["train"], codes.grids["validation"], strict=True))
     metrics = {
-        "validation_nats_per_code": [
-            min(row["validation_nats_per_code"] for row in rows) for rows in curves
-        ],
+        "validation_nats_per_code": best,
         "previous_row_nats_per_code": [previous_row_nats(*level, num_codes) for level in levels],
         "unigram_nats_per_code": [unigram_nats(*level, num_codes) for level in levels],
         "test_nats": -joint.total_log_prob(priors, codes.grids["test"]).mean().item(),
     }
+    if run.base is not None:
+        metrics = {"taken_from": run.base.edition} | metrics
     run.folder.say("priors", metrics)
     return priors, metrics | {"curves": curves}
+
+
+def validation_nats(priors: Sequence[Any], validation: Sequence[Tensor]) -> list[float]:
+    """Nats per code, a level each, of validation codes (n, h, w), given the real level above."""
+    above = [None, *validation[:-1]]
+    levels = zip(priors, validation, above, strict=True)
+    return [mean_nll(prior, grid, given) / grid[0].numel() for prior, grid, given in levels]
 
 
 def train_priors(

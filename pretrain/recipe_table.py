@@ -26,8 +26,9 @@ HEADINGS = {
 }
 NOTE = """
 Sizes of nets are millions of parameters. Minutes are from images to bundle on two cores, where that
-was measured. `faces`, `tinted-faces` and `digits` are made; all other images are given by `--data`,
-and so is any folder, to any recipe: `ral pretrain --recipe small64 --data FOLDER`."""
+was measured. Priors `of` a bundle are copied from it, as its codes are: a decoder alone learns.
+`faces`, `tinted-faces` and `digits` are made; all other images are given by `--data`, and so is any
+folder, to any recipe: `ral pretrain --recipe small64 --data FOLDER`."""
 
 
 def recipe_table() -> str:
@@ -47,7 +48,8 @@ def _row(recipe: Recipe) -> dict[str, str]:
         "grids": " + ".join(f"{h}x{w}" for h, w in recipe.vqvae.grids),
         "codes": str(recipe.vqvae.num_codes),
         "vqvae": _millions(vqvae),
-        "priors": " + ".join(map(_millions, priors)),
+        "priors": " + ".join(map(_millions, priors))
+        + (f" of {recipe.base}" if recipe.base else ""),
         "discriminator": _millions(discriminator),
         "source": recipe.source,
         "minutes": str(MINUTES.get(recipe.name, "")),

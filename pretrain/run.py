@@ -17,6 +17,7 @@ import ral_env
 from agents.training.processes import Processes
 from agents.training.run_folder import RunFolder
 from pretrain import data
+from pretrain.base import load_base, provenance
 from pretrain.checks import check_disk, check_packages, check_recipe
 from pretrain.codes import SplitCodes, extract_codes, remove_codes
 from pretrain.configs import Recipe
@@ -79,8 +80,9 @@ def pretrain(
             (the message says what to download), or the oracle needs styles that the images do not
             have, or settings of the recipe do not go together, or ``out`` is no bundle. If ``work``
             holds a run of other images or another VQ-VAE, or one that another process is at, or
-            ``out`` a bundle that the run in ``work`` made with other settings. All of this is found
-            before the first step.
+            ``out`` a bundle that the run in ``work`` made with other settings. If the recipe does
+            not fit its base, see :func:`pretrain.base.load_base`. All of this is found before the
+            first step.
         DiskError: If ``out`` or ``work`` cannot be written to, or has no room.
     """
     start = time.perf_counter()
@@ -92,6 +94,7 @@ def pretrain(
     check_packages()
     bundle.check_place(out)
     check_writable(out)
+    base = load_base(recipe, folder)
     images = _load_images(recipe, folder, seed, flip, classes)
     recipe = _with_features(recipe, images, classes)
     styles = known_styles(recipe, images)
@@ -102,8 +105,9 @@ def pretrain(
         "data": folder,
         "data_fingerprint": images.fingerprint,
         "inception": None if weights is None else sha256(weights),
+        "base_digest": None if base is None else base.digest,
     }
-    run = _begin(recipe, asked, work, out, device, processes)
+    run = dataclasses.replace(_begin(recipe, asked, work, out, device, processes), base=base)
     with run.folder:
         if run.folder.writes:
             check_disk(recipe, images, out, work)
@@ -230,6 +234,7 @@ def _write(
     write_bytes(run.folder.path("metrics.json"), text.encode())
     flat, splits = codes.at_most(run.recipe.keep)
     (kind, (discriminator, scale)), *others = discriminators.items()
+    recipe = {"command": command} | json.loads(json.dumps(dataclasses.asdict(run.recipe)))
     bundle.save(
         out,
         vqvae=vqvae,
@@ -242,7 +247,7 @@ def _write(
         feature_nets=feature_nets,
         test_features=stored_features(feature_nets, vqvae, codes),
         version=VERSION,
-        recipe={"command": command} | json.loads(json.dumps(dataclasses.asdict(run.recipe))),
+        recipe=recipe | (provenance(run.base) if run.base else {}),
         metrics=metrics,
         half=run.recipe.half,
         **parts,

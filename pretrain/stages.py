@@ -11,6 +11,7 @@ import numpy as np
 from agents.training.files import Row
 from agents.training.run_folder import RunFolder
 from pretrain.configs import Recipe
+from ral_env.bundle import Bundle
 
 SHOWN = 8  # pictures in a row of a sheet
 
@@ -24,12 +25,14 @@ class Pretraining:
         seed: Seed of everything.
         device: Where to train: ``cpu`` or ``cuda``.
         folder: The work folder: for each stage a checkpoint, a CSV, a PNG and TensorBoard events.
+        base: The bundle whose codes and priors are kept; None if all is trained.
     """
 
     recipe: Recipe
     seed: int
     device: str
     folder: RunFolder
+    base: Bundle | None = None
 
     def optimiser_options(
         self, stage: str, draw: Callable[[Any], np.ndarray] | None = None

@@ -15,6 +15,7 @@ from torch import Tensor
 from agents.training.files import Row
 from agents.training.optimise import optimise
 from agents.training.processes import Processes
+from pretrain.base import begin_from
 from pretrain.configs import VQVAETraining
 from pretrain.data import Images, Pixels
 from pretrain.pixels import chunks, shifted, to_bytes, to_float
@@ -26,7 +27,8 @@ VALIDATION_BYTES = 2**28
 
 
 def train_vqvae(run: Pretraining, images: Images) -> tuple[VQVAE, dict[str, Any]]:
-    """The stage: train the recipe's VQ-VAE, and warn if a codebook has collapsed.
+    """The stage: train the recipe's VQ-VAE, or with a base its decoder; warn if a codebook has
+    collapsed.
 
     Returns:
         The net, and the figures ``reconstruction`` (see :func:`fit`) and ``vqvae_curve`` (rows).
@@ -47,23 +49,35 @@ def train_vqvae(run: Pretraining, images: Images) -> tuple[VQVAE, dict[str, Any]
         images.part("validation"),
         recipe.vqvae_training,
         run.seed,
+        base=run.base and run.base.vqvae,
         **run.optimiser_options("vqvae", draw),
     )
     best = min(rows, key=lambda row: row["reconstruction"])
-    warn_of_collapse(best, recipe.vqvae)
+    warn_of_collapse(best, recipe.vqvae, run.base and run.base.name)
     metrics = {"reconstruction": best["reconstruction"], "vqvae_curve": rows}
     return run.rounded(net), metrics
 
 
-def warn_of_collapse(usage: Row, config: VQVAEConfig) -> None:
-    """Warn of levels whose codebook's perplexity is below an eighth of its codes."""
+def warn_of_collapse(usage: Row, config: VQVAEConfig, base: str | None = None) -> None:
+    """Warn of levels whose codebook's perplexity is below an eighth of its codes.
+
+    Args:
+        usage: See :func:`usage`.
+        config: Sizes of the net.
+        base: Name of the bundle whose codes they are; None if they were learnt here.
+    """
+    remedy = (
+        "Try fewer codes, a larger batch, a smaller codebook_decay, revive_below=2 or more, or "
+        "more images"
+    )
+    if base is not None:
+        remedy = f"They are the codes of {base}: try images that are like its own, or another base"
     for level in range(config.levels):
         perplexity = usage[f"perplexity_{level}" if level else "perplexity"]
         if perplexity < config.num_codes / 8:
             warnings.warn(
                 f"the codebook of level {level} has collapsed: its perplexity is "
-                f"{perplexity:.1f} of {config.num_codes} codes. Try fewer codes, a larger "
-                "batch, a smaller codebook_decay, revive_below=2 or more, or more images",
+                f"{perplexity:.1f} of {config.num_codes} codes. {remedy}",
                 stacklevel=3,
             )
 
@@ -74,6 +88,7 @@ def fit(
     validation: Pixels,
     training: VQVAETraining,
     seed: int = 0,
+    base: VQVAE | None = None,
     **options: Any,
 ) -> tuple[VQVAE, list[Row]]:
     """Train a VQ-VAE on uint8 images (N, 3, S, S).
@@ -85,30 +100,39 @@ def fit(
             at each validation: 87,381 of 32 pixels, 1,365 of 256.
         training: How it learns.
         seed: Seed of the weights, the codebooks, the order of images and augmentation.
+        base: A smaller one that fits (see :mod:`pretrain.base`), which the net begins from: only
+            the decoder learns. None trains everything.
         options: ``log``, ``label``, ``checkpoint`` and ``device`` of
             :func:`agents.training.optimise.optimise`.
 
     Returns:
-        The net, and rows of ``step``, ``seconds``, ``train_reconstruction``, ``train_commitment``,
-        ``reconstruction`` (mean squared error on the validation images, pixels in [-1, 1]), and
-        the figures of :func:`usage` for their codes.
+        The net, and rows of ``step``, ``seconds``, ``train_reconstruction``, ``train_commitment``
+        (without a base), ``reconstruction`` (mean squared error on the validation images, pixels in
+        [-1, 1]), and the figures of :func:`usage` for their codes.
     """
     held_out = validation[: VALIDATION_BYTES // validation[:1].nbytes]
     # A codebook looks once, when it is built, whether there are processes to share averages with.
     Processes(options.get("device", "cpu"))
     torch.manual_seed(seed)
     vqvae = VQVAE(config)
-    quantisers = codebooks(config, training)
+    quantisers: list[Any] = []
+    if base is None:
+        quantisers = codebooks(config, training)
+        learnt = partial(losses, vqvae, quantisers, training.shift)
+    else:
+        begin_from(vqvae, base)
+        learnt = partial(decoder_losses, vqvae, training.shift)
 
     def validate(net: Any) -> Row:
-        vectors = [quantiser.codebook.detach() for quantiser in quantisers]
-        net.codebooks.copy_(torch.stack(vectors))
+        if quantisers:
+            vectors = [quantiser.codebook.detach() for quantiser in quantisers]
+            net.codebooks.copy_(torch.stack(vectors))
         error = reconstruction_error(net, held_out)
         return {"reconstruction": error, **usage(extract(net, held_out), config)}
 
     rows = optimise(
         vqvae,
-        partial(losses, vqvae, quantisers, training.shift),
+        learnt,
         lambda index: images[index],
         len(images),
         validate,
@@ -156,6 +180,15 @@ def losses(vqvae: VQVAE, quantisers: Sequence[Any], shift: int, batch: Tensor) -
     decoded = vqvae.decode_vectors(vqvae.quantise(images, nearest))
     commitment = torch.stack(commitments).sum()
     return {"reconstruction": F.mse_loss(decoded, images), "commitment": commitment}
+
+
+def decoder_losses(vqvae: VQVAE, shift: int, batch: Tensor) -> dict[str, Tensor]:
+    """``reconstruction`` loss of uint8 images (n, 3, S, S), whose codes are chosen in 32 bits, as
+    :meth:`VQVAE.encode` does."""
+    images = to_float(shifted(batch, shift))
+    with torch.autocast(images.device.type, enabled=False):
+        vectors = vqvae.lookup(vqvae.encode(images))
+    return {"reconstruction": F.mse_loss(vqvae.decode_vectors(vectors), images)}
 
 
 @torch.no_grad()

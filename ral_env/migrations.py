@@ -84,6 +84,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "recipe.features.pool": 1,
         "recipe.vqvae.blocks": 2,
         "recipe.vqvae.narrow": False,
+        "recipe.vqvae.enlarge": 1,
     },
 }
 

@@ -97,7 +97,9 @@ def empty_net(file: Path, stem: str, values: Mapping[str, Any]) -> Any:
     shapes, types = _header(file)
     wrong = wrong_config(CONFIGS[made_of], values)
     for field, value in values.items():
-        if not wrong and field.endswith("layers") and value > len(shapes):  # it would take for ever
+        if wrong or not field.endswith(("layers", "blocks")):
+            continue
+        if value > len(shapes):  # it would take for ever
             wrong = f"{field}={value}, of {len(shapes)} tensors"
     if wrong:
         raise BundleError(file, f"is not readable with its config ({wrong})")

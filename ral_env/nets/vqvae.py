@@ -28,19 +28,24 @@ class VQVAEConfig:
         image_size: Side of the square image, in pixels.
         hidden: Number of channels of the encoder and the decoder.
         residual: Number of inner channels of a residual block.
-        layers: Number of strided convolutions down to the finest grid; each halves the side.
+        layers: Number of strided convolutions of the encoder, down to the finest grid; each halves
+            the side of what it sees: of the image, averaged where ``enlarge`` says so.
         num_codes: Number of entries of each level's codebook.
         code_dim: Length of a codebook vector.
-        levels: Number of code grids of an image. The finest has image_size / 2**layers cells a
-            side, each coarser one half as many.
+        levels: Number of code grids of an image. The finest has image_size / enlarge / 2**layers
+            cells a side, each coarser one half as many.
         blocks: Number of residual blocks at each grid, in the encoder and in the decoder. The
             paper has 2; more of them see further, and cost little where the grid is coarse.
         narrow: Whether each doubling of the resolution above the finest grid halves the number of
             channels, instead of the paper's ``hidden`` at every resolution: most of the time goes
             there.
+        enlarge: Side of the squares, in pixels, over which the image is averaged before the encoder
+            sees it; a power of two. The codes are those of an image that much smaller, and the
+            decoder has log2(enlarge) strided stages more than the encoder. 1 averages nothing.
 
     Raises:
-        ValueError: If a size is out of its range, or the image's side cannot be halved so often.
+        ValueError: If a size is out of its range, ``enlarge`` is no power of two, or the image's
+            side cannot be halved so often.
     """
 
     image_size: int
@@ -52,6 +57,7 @@ class VQVAEConfig:
     levels: int = 1
     blocks: int = 2
     narrow: bool = False
+    enlarge: int = 1
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -64,24 +70,43 @@ class VQVAEConfig:
             code_dim="[1, inf)",
             levels="[1, inf)",
             blocks="[1, inf)",
+            enlarge="[1, inf)",
         )
-        halvings = self.layers + self.levels - 1
+        if 2**self.averagings != self.enlarge:
+            raise ValueError(f"enlarge={self.enlarge}, expected a power of two: 1, 2, 4, ...")
+        halvings = self.averagings + self.layers + self.levels - 1
         if self.image_size % 2**halvings:
             raise ValueError(
                 f"image_size={self.image_size} is not divisible by 2**{halvings}={2**halvings} "
-                f"(layers={self.layers}, levels={self.levels})"
+                f"(layers={self.layers}, levels={self.levels}, enlarge={self.enlarge})"
             )
+
+    @property
+    def averagings(self) -> int:
+        """How often the image's side is halved before the encoder sees it: log2 of ``enlarge``."""
+        return self.enlarge.bit_length() - 1
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Number of channels after each strided convolution, those of the finest grid last."""
-        halvings = range(self.layers - 1, -1, -1)
-        return tuple(max(1, self.hidden >> n) if self.narrow else self.hidden for n in halvings)
+        return self._channels(self.layers)
+
+    @property
+    def decoder_channels(self) -> tuple[int, ...]:
+        """Number of channels before each strided stage of the decoder, those of the finest grid
+        first."""
+        return self._channels(self.layers + self.averagings)[::-1]
+
+    def _channels(self, resolutions: int) -> tuple[int, ...]:
+        """Number of channels at so many resolutions, that of the finest grid and its doublings;
+        the grid's last."""
+        doublings = range(resolutions - 1, -1, -1)
+        return tuple(max(1, self.hidden >> n) if self.narrow else self.hidden for n in doublings)
 
     @property
     def grids(self) -> tuple[tuple[int, int], ...]:
         """(h, w) of each level's code grid, top first."""
-        finest = self.image_size // 2**self.layers
+        finest = self.image_size // self.enlarge // 2**self.layers
         sides = [finest // 2**above for above in reversed(range(self.levels))]
         return tuple((side, side) for side in sides)
 
@@ -158,7 +183,7 @@ class VQVAE(nn.Module):
             for level in above
         )
         up: list[nn.Module] = []
-        for coarser, finer in pairwise((*reversed(config.channels), 3)):
+        for coarser, finer in pairwise((*config.decoder_channels, 3)):
             up += [nn.ReLU(), nn.ConvTranspose2d(coarser, finer, 4, 2, padding=1)]
         self.decoder = nn.Sequential(
             nn.Conv2d(config.levels * dim, hidden, 3, padding=1), *body(), *up
@@ -167,6 +192,17 @@ class VQVAE(nn.Module):
         self.codebooks: Tensor  # (levels, num_codes, code_dim)
         codebooks = torch.empty(config.levels, config.num_codes, dim)
         self.register_buffer("codebooks", nn.init.normal_(codebooks))
+
+    def averaged(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the encoder sees them: (B, 3, H / enlarge, W / enlarge).
+
+        They are halved one time after another: the codes are then, to the bit, those of a VQ-VAE
+        with the same weights and a smaller ``enlarge``, whose images were averaged as often as it
+        takes.
+        """
+        for _ in range(self.config.averagings):
+            images = F.avg_pool2d(images, 2)
+        return images
 
     def quantise(self, images: Tensor, nearest: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
         """Encode, with the caller's quantiser: the pass that pretraining and :meth:`encode` share.
@@ -179,7 +215,7 @@ class VQVAE(nn.Module):
         Returns:
             What ``nearest`` returned for each level, top first.
         """
-        features = [self.encoder(images)]
+        features = [self.encoder(self.averaged(images))]
         for coarser in self.coarser:
             features.insert(0, coarser(features[0]))
         vectors: list[Tensor] = []
@@ -236,8 +272,8 @@ class VQVAE(nn.Module):
     def decode(self, codes: Grids) -> Images:
         """Codes, a grid (B, h, w) a level, to images (B, 3, H, W) in [-1, 1].
 
-        Any number of rows decodes; a picture is ``2**layers`` pixels tall for each row of the
-        finest grid.
+        Any number of rows decodes; a picture is ``enlarge * 2**layers`` pixels tall for each row of
+        the finest grid.
         """
         return self.decode_vectors(self.lookup(codes)).clamp(-1, 1)
 

@@ -61,9 +61,23 @@ def test_all_depends_on_the_vqvae_and_on_the_images():
     assert not changed(config(recipe, data_fingerprint="a"), config(recipe)), "an early fingerprint"
 
 
+def test_all_that_a_base_gives_depends_on_its_edition_and_on_no_path():
+    recipe = dataclasses.replace(RECIPES["faces128"], base="here")
+    one = config(recipe, base_digest="a")
+    assert not changed(one, config(dataclasses.replace(recipe, base="there"), base_digest="a"))
+    assert set(changed(one, config(recipe, base_digest="b"))) == set(stages(one))
+    untrained = override(recipe, ["prior_training.steps=9"])
+    assert not changed(one, config(untrained, base_digest="a")), "its priors are not trained"
+    plain = config(RECIPES["faces128"])
+    assert set(changed(plain, one)) == set(stages(one)) == set(changed(one, plain))
+    before = {name: value for name, value in plain.items() if name != "base_digest"}
+    assert not changed(before, config(RECIPES["faces128"], base_digest=None)), "of before bases"
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_stage_builds_on_stages_before_it_and_every_setting_is_some_stages(name):
-    """Those aside that say what the images are, which the fingerprint says, and the name."""
+    """Those aside that say what the images are, which the fingerprint says, and which bundle the
+    base is, which its digest says, and the name."""
     found = stages(config(RECIPES[name]))
     names = list(found)
     for number, stage in enumerate(found.values()):
@@ -71,7 +85,7 @@ def test_a_stage_builds_on_stages_before_it_and_every_setting_is_some_stages(nam
     told = {path.split(".")[1] for stage in found.values() for path in stage.own if "." in path}
     fields = {field.name for field in dataclasses.fields(RECIPES[name])}
     absent = {field for field in fields - told if getattr(RECIPES[name], field)}
-    assert absent <= {"name", "source", "count", "feature_steps"}
+    assert absent <= {"name", "source", "count", "base", "feature_steps"}
     assert "feature_steps" not in absent or not RECIPES[name].features
 
 

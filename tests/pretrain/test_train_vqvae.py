@@ -52,6 +52,9 @@ def test_a_perplexity_below_an_eighth_of_the_codes_is_a_collapse(perplexity, col
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         warn_of_collapse(figures, config)
+    if collapsed:
+        with pytest.warns(UserWarning, match="They are the codes of small: try images that are"):
+            warn_of_collapse(figures, config, "small")
     expected = [f"the codebook of level 1 has collapsed: its perplexity is {perplexity} of 64"]
     assert [str(w.message)[: len(expected[0])] for w in told] == expected * collapsed
 

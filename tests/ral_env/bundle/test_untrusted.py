@@ -198,16 +198,32 @@ def test_a_manifest_of_any_length_is_not_read(tmp_path, tiny):
         bundle.load(folder)
 
 
-def test_many_layers_are_refused_before_they_are_built(tmp_path, tiny):
+@pytest.mark.parametrize(
+    ("stem", "field"), [("discriminator_image", "plain_layers"), ("vqvae", "blocks")]
+)
+def test_many_layers_are_refused_before_they_are_built(stem, field, tmp_path, tiny):
     """Even where the bundle is not verified: 60,000 of them would take a minute and a gigabyte."""
     folder = Path(shutil.copytree(tiny, tmp_path / "b"))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["nets"]["discriminator_image"]["config"]["plain_layers"] = 60_000
+    manifest["nets"][stem]["config"][field] = 60_000
     sign(folder, manifest)
     start = time.process_time()
-    with pytest.raises(bundle.BundleError, match="plain_layers=60000, of"):
-        _ = bundle.load(folder, verify=False).discriminator
+    made = bundle.load(folder, verify=False)
+    with pytest.raises(bundle.BundleError, match=f"{field}=60000, of"):
+        _ = getattr(made, stem.partition("_")[0])
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("enlarge", "message"), [(3, "power of two"), (2, "does not fit"), (2**20, "at most 65536")]
+)
+def test_an_enlargement_that_the_weights_do_not_have_is_refused(enlarge, message, tmp_path, tiny):
+    folder = Path(shutil.copytree(tiny, tmp_path / "b"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["nets"]["vqvae"]["config"]["enlarge"] = enlarge
+    sign(folder, manifest)
+    with pytest.raises(bundle.BundleError, match=message):
+        bundle.load(folder)
 
 
 def test_weights_of_another_type_are_named(tmp_path, tiny):

@@ -1,11 +1,20 @@
 """A VQ-VAE: shapes of one and two levels, the nearest codes, and what each level is for."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
+from ral_env import bundle
 from ral_env.nets import VQVAE, VQVAEConfig
+
+FORMAT_4 = Path(__file__).parents[2] / "fixtures" / "bundle-format-4"
 
 
 def test_vqvae_shapes_and_partial_decoding():
@@ -111,3 +120,76 @@ def test_both_levels_reach_the_picture():
         other = [grid.clone() for grid in codes]
         other[level][0, 1, 1] = (other[level][0, 1, 1] + 1) % 7
         assert (net.decode(other) - base).abs().max() > 1e-4
+
+
+SIZES = st.fixed_dictionaries({
+    "layers": st.integers(1, 2), "levels": st.integers(1, 2), "blocks": st.integers(1, 2),
+    "narrow": st.booleans(), "hidden": st.integers(1, 6),
+})  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(SIZES, st.integers(0, 1), st.integers(0, 2), st.integers(0, 99))
+def test_codes_of_an_enlarged_vqvae_are_those_of_the_averaged_image(sizes, before, more, seed):
+    """To the bit, whatever the sizes are, and whether the smaller one averages already."""
+    sizes |= {"residual": 3, "num_codes": 9, "code_dim": 2}
+    torch.manual_seed(seed)
+    small = VQVAE(VQVAEConfig(16 * 2**before, enlarge=2**before, **sizes)).eval()
+    large = VQVAE(VQVAEConfig(16 * 2 ** (before + more), enlarge=2 ** (before + more), **sizes))
+    assert large.config.grids == small.config.grids
+    theirs = {n: v for n, v in small.state_dict().items() if not n.startswith("decoder")}
+    assert not large.load_state_dict(theirs, strict=False).unexpected_keys
+    images = torch.rand(2, 3, *[large.config.image_size] * 2) * 2 - 1
+    averaged = images
+    for _ in range(more):
+        averaged = F.avg_pool2d(averaged, 2)
+    torch.testing.assert_close(averaged, F.avg_pool2d(images, 2**more))
+    codes = large.eval().encode(images)
+    for mine, other in zip(codes, small.encode(averaged), strict=True):
+        assert torch.equal(mine, other)
+    assert large.decode(codes).shape == images.shape
+    rows = large.config.grids[0][0] // 2  # of the coarsest grid
+    halves = [grid[:, : rows * 2**level] for level, grid in enumerate(codes)]
+    assert large.decode(halves).shape == (2, 3, images.shape[2] // 2, images.shape[3])
+
+
+def test_an_enlarged_decoder_has_a_stage_more_for_each_doubling():
+    config = VQVAEConfig(64, hidden=16, residual=4, layers=2, num_codes=7, code_dim=3, narrow=True)
+    up = {
+        enlarge: [
+            m.out_channels
+            for m in VQVAE(
+                dataclasses.replace(config, image_size=64 * enlarge, enlarge=enlarge)
+            ).decoder
+            if isinstance(m, torch.nn.ConvTranspose2d)
+        ]
+        for enlarge in (1, 2, 4)
+    }
+    assert up == {1: [8, 3], 2: [8, 4, 3], 4: [8, 4, 2, 3]}  # the last are red, green and blue
+
+
+def test_a_vqvae_that_enlarges_nothing_has_the_weights_that_it_had_before_there_was_anything():
+    """A manifest of then says nothing of it."""
+    manifest = json.loads((FORMAT_4 / "manifest.json").read_text(encoding="utf-8"))
+    config = manifest["nets"]["vqvae"]["config"]
+    assert "enlarge" not in config
+    net = bundle.load(FORMAT_4).vqvae
+    assert net.config == VQVAEConfig(**config, enlarge=1)
+    stored = load_file(FORMAT_4 / "vqvae.safetensors")
+    assert stored.keys() == net.state_dict().keys() == VQVAE(net.config).state_dict().keys()
+    assert all(torch.equal(value.float(), net.state_dict()[n]) for n, value in stored.items())
+    images = torch.rand(1, 3, 32, 32)
+    assert net.averaged(images) is images
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"enlarge": 3}, "enlarge=3, expected a power of two"),
+        ({"enlarge": 0}, "enlarge=0, expected a number in"),
+        ({"enlarge": 16}, r"image_size=16 is not divisible by 2\*\*5=32 .*enlarge=16"),
+    ],
+)
+def test_an_enlargement_that_does_not_fit_is_refused(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        VQVAEConfig(16, layers=1, **sizes)
