@@ -2,6 +2,7 @@
 
 from agents.rounds.config import Config
 from agents.rounds.loop import train
+from agents.rounds.presets import PRESETS, fit_preset
 from agents.training.result import Result
 
-__all__ = ["Config", "Result", "train"]
+__all__ = ["PRESETS", "Config", "Result", "fit_preset", "train"]

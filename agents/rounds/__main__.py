@@ -2,26 +2,31 @@
 
 ral train --algo rounds --env RALDigits-v0
 ral train --algo rounds --env RALDigits-v0 --resume --rounds 12
+ral train --algo rounds --env RALMNIST-v0 --preset long
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from typing import Any
+import warnings
+from typing import Any, Literal
 
 import torch
 
 from agents.rounds.config import Config
 from agents.rounds.loop import train
+from agents.rounds.presets import PRESETS, fit_preset
 from agents.training.command import (
     add_config,
     add_run,
     default_folder,
+    load_bundle,
     make_config,
     stored_settings,
 )
-from ral_env import migrations
+from ral_env import StandInWarning, migrations
 from ral_env.ranges import COUNT, check_values
 
 # Every field of Config is in one group of the help.
@@ -41,15 +46,25 @@ GROUPS = {
 
 
 def default_settings(argv: list[str]) -> dict[str, Any]:
-    """The settings that a command line changes: of a run that goes on, those of its config.json."""
+    """The settings that a command line changes: the preset's, or those that a run goes on with."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="small")
     first.add_argument("--env", default=Config.env)
+    first.add_argument("--bundle")
     first.add_argument("--seed", default=str(Config.seed))
     first.add_argument("--out")
     first.add_argument("--resume", action="store_true")
     asked = first.parse_known_args(argv)[0]
     out = asked.out or default_folder(asked.env, "rounds", asked.seed)
-    return (stored_settings(out, "rounds", Config) if asked.resume else None) or {}
+    stored = stored_settings(out, "rounds", Config) if asked.resume else None
+    if stored is not None:
+        return stored
+    if asked.preset not in PRESETS or PRESETS[asked.preset] == Config():
+        return {}  # no need to load a bundle; what is no preset the parser of all options refuses
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StandInWarning)  # training will give it
+        bundle = load_bundle(asked.env, asked.bundle)
+    return dataclasses.asdict(fit_preset(asked.preset, bundle))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,6 +74,13 @@ def main(argv: list[str] | None = None) -> int:
     argv = migrations.options(sys.argv[1:] if argv is None else argv, "rounds")
     parser = ArgumentParser(prog="ral train --algo rounds", description=main.__doc__)
     run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--preset",
+        type=Literal["small", "long"],
+        default="small",
+        help="Settings to start from: `small` takes minutes; `long` trains a wider discriminator "
+        "first, where the bundle's sees too little.",
+    )
     add_run(run, "runs/ENV-rounds-SEED")
     add_config(parser, Config, GROUPS)
     parser.set_defaults(default_settings(argv))
