@@ -151,7 +151,9 @@ class GatedBlock(nn.Module):
         h_in += self.across(v_in)
         if self.condition is not None and above is not None:
             # A 1x1 convolution: on the coarser grid it is as good and has a quarter of the cells.
-            h_in += F.interpolate(self.condition(above), scale_factor=self.scale)[:, :, : h.shape[2]]
+            h_in += F.interpolate(self.condition(above), scale_factor=self.scale)[
+                :, :, : h.shape[2]
+            ]
         if self.vertical_out is not None:
             v = v + self.vertical_out(self.dropout(gate(v_in)))
         return v, h + self.horizontal_out(self.dropout(gate(h_in)))
