@@ -2,9 +2,12 @@
 
     ral bench learning                                       # both tables, one CPU thread
     ral bench learning --part loop --envs '["RALCelebA128-v0"]' --device cuda
+    ral bench learning --part iterations --iterations 20     # as `ral train --preset small` does
+    PYTHONPATH=OTHER python benchmarks/learning.py --part iterations   # the same of another clone
 
 *Loop*: one iteration of REINFORCE, for full and for partial generation (the paper's Table 11 has
-102 s and 61 s, a ratio of 0.60). *PPO*: the same policy and the same figures in
+102 s and 61 s, a ratio of 0.60). *Iterations*: how many of the preset ``small`` go into a second
+of the processor, whatever else runs on the machine. *PPO*: the same policy and the same figures in
 Stable-Baselines3, with the cache and the buffer of whole episodes, and without either.
 """
 
@@ -61,6 +64,48 @@ def loop(env: str, start: str, batch: int, iterations: int, device: str) -> dict
     rows = reinforce.train(config, progress=False, watch=watch, watch_every=1).history[2:]
     found = {part: sum(row[f"seconds_{part}"] for row in rows) / iterations for part in PARTS}
     return {"whole": (ends[-1] - ends[1]) / iterations, **found}
+
+
+def iterations_a_second(env: str, iterations: int) -> dict[str, float]:
+    """Iterations of the preset ``small`` to a processor second, and seconds of one by part.
+
+    As ``ral train --env ENV --preset small`` makes them, but that every iteration learns (no gate)
+    and the discriminator's warm-up is 3 updates. Two iterations warm up.
+    """
+    config = dataclasses.replace(
+        reinforce.fit_preset("small", load_bundle(env)),
+        env=env,
+        discriminator_warmup=3,
+        gate_auc=0.0,
+        iterations=iterations + 2,
+    )
+    ends: list[float] = []
+
+    def watch(_: int, __: Any) -> dict[str, float]:
+        ends.append(time.process_time())
+        return {}
+
+    result = reinforce.train(
+        config, progress=False, watch=watch, watch_every=1, clock=time.process_time
+    )
+    rows = result.history[2:]
+    found = {part: sum(row[f"seconds_{part}"] for row in rows) / iterations for part in PARTS}
+    whole = (ends[-1] - ends[1]) / iterations
+    return {"a second": 1 / whole, "whole": whole, **found}
+
+
+def iteration_rows(envs: Sequence[str], iterations: int) -> list[dict[str, str]]:
+    """Rows of :func:`iterations_a_second`, one an id."""
+    table = []
+    for env in envs:
+        found = iterations_a_second(env, iterations)
+        whole = found["whole"]
+        row = {"id": env, "iterations a second": f"{found['a second']:.3g}"}
+        row["ms an iteration"] = f"{whole * 1e3:.0f}"
+        row |= {part: f"{found[part] / whole:.0%}" for part in PARTS}
+        row["the rest"] = f"{1 - sum(found[part] for part in PARTS) / whole:.1%}"
+        table.append(row)
+    return table
 
 
 def loops(envs: Sequence[str], batch: int, iterations: int, device: str) -> list[dict[str, str]]:
@@ -126,7 +171,7 @@ def ppo_rows(env: str, canvases: int) -> list[dict[str, str]]:
 
 
 def command(
-    part: Literal["loop", "ppo", "both"] = "both",
+    part: Literal["loop", "iterations", "ppo", "both"] = "both",
     envs: Sequence[str] = ("RALDigits-v0", "RALOracle16-v0", "RALCelebA128-v0"),
     batch: int = 16,
     iterations: int = 10,
@@ -138,10 +183,10 @@ def command(
     """Time an iteration of learning, part by part.
 
     Args:
-        part: Which table to print.
+        part: Which table to print; "both" is those of the loop and of PPO.
         envs: Ids of the environments in the loop's table.
         batch: Number of canvases in an iteration of the loop.
-        iterations: Number of iterations that are averaged.
+        iterations: Number of iterations of the loop that are averaged.
         ppo_env: Id of the environment that PPO learns on.
         canvases: Number of canvases in PPO's rollout.
         device: Where the loop's networks run, cpu or cuda.
@@ -153,6 +198,11 @@ def command(
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {threads} thread(s)"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StandInWarning)
+        if part == "iterations":
+            print(f"Preset small, processor seconds, {threads} thread(s)\n")
+            rows = iteration_rows(envs, iterations)
+            print(markdown_table(rows, list(rows[0])))
+            return
         if part != "ppo":
             print(f"The RAL loop, batch {batch}, {where}\n")
             rows = loops(envs, batch, iterations, device)

@@ -25,6 +25,7 @@ from agents.reinforce.state import Grids, Rollout, TrainState
 from agents.training import finite
 from agents.training.discriminator import auc
 from agents.training.files import Row
+from agents.training.memory import keep_freed_memory
 from agents.training.optimise import average_into
 from agents.training.progress import ProgressBar
 from agents.training.result import Result
@@ -47,7 +48,8 @@ def train(
 ) -> Result:
     """Fine-tune a bundle's priors, all levels together, on the process that samples from them.
 
-    Several processes, started by ``torchrun``, share a rollout and make the update of one.
+    Several processes, started by ``torchrun``, share a rollout and make the update of one. The
+    process keeps the memory that it frees, see :func:`keep_freed_memory`.
 
     Args:
         config: the settings.
@@ -68,6 +70,7 @@ def train(
             to resume, none, or one of other settings.
         NotFiniteError, DiskError: if it diverges, or ``out`` cannot be written to.
     """
+    keep_freed_memory()
     state = TrainState(config, bundle)
     with Run(state, out, resume, clock) as run:
         run.begin()
@@ -246,7 +249,7 @@ def update_policy(
     """
     config, grids, sampled = state.config, rollout.fakes.grids, rollout.sampled
     row: Row = {}
-    with timings("learning"):
+    with timings("learning"), torch.set_grad_enabled(learn):
         by_cell = torch.zeros(sampled.shape, device=sampled.device)
         by_cell[sampled] = advantage.flatten()
         cells = sampled & state.trainable_mask(grids)

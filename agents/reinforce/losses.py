@@ -13,12 +13,12 @@ def returns(step_rewards: Tensor, gamma: float) -> Tensor:
 
     ``step_rewards[:, t]`` is the paper's r_t+1, what the code written at step t has earned.
     """
-    q = torch.empty_like(step_rewards)
     tail = torch.zeros_like(step_rewards[:, 0])
-    for t in reversed(range(step_rewards.shape[1])):
-        tail = step_rewards[:, t] + gamma * tail
-        q[:, t] = tail
-    return q
+    q = []
+    for reward in reversed(step_rewards.unbind(1)):
+        tail = reward + gamma * tail
+        q.append(tail)
+    return torch.stack(q[::-1], 1)
 
 
 def advantages(

@@ -163,7 +163,9 @@ class TrainState:
             **arguments,
         )
         envs.reset(seed=config.seed + self.processes.rank * self.canvases)
-        return cast(LatentCanvasVectorEnv, envs.unwrapped)
+        found = cast(LatentCanvasVectorEnv, envs.unwrapped)
+        found.scorer.drop_oracles()  # nothing here reads what they say
+        return found
 
     def _discriminator(self) -> nn.Module:
         """A new one, or the bundle's.

@@ -6,10 +6,13 @@ is high, always.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +25,7 @@ from ral_env.ranges import check_ranges
 from ral_env.reward import NORMALISERS, Normaliser
 
 INPUT_BYTES = 2**28  # of decoded canvases that a set of them keeps in memory at most
+MAPPED_BYTES = 2**31  # of those that it keeps in a file
 
 
 @dataclass(frozen=True)
@@ -224,7 +228,8 @@ class Adversary:
         remedy = f"lower its learning rate ({t.learning_rate}) or look for non-finite inputs"
         finite.check_losses(losses, "the discriminator's", remedy)
         self.optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
+        # Not the gradient of the real inputs, which a penalty looks at but nothing learns from.
+        torch.stack(list(losses.values())).sum().backward(inputs=list(self.net.parameters()))
         self.processes.average_gradients(self.net)
         finite.step(self.net, self.optimizer, "the discriminator's", remedy)
         self.net.eval()
@@ -254,8 +259,10 @@ class Canvases:
         grids: int64 codes (N, h, w), a grid a level, on the device of the adversary's codec.
         adversary: who is to be shown them.
         generator: draws which ones; every process draws for the whole batch and takes its part.
-        memory: bytes of whole canvases' inputs that are kept once they have been made, so that
-            those of a small data set are not decoded again for each update; 0 keeps none.
+        memory: bytes of whole canvases' inputs that are kept in memory once they have been made,
+            so that they are not decoded again for each update. On the CPU up to
+            :data:`MAPPED_BYTES` are kept in a memory map, whose file has no name and goes with the
+            process, if the folder of temporary files has room for twice as much. 0 keeps none.
     """
 
     def __init__(
@@ -300,10 +307,28 @@ class Canvases:
         """What the adversary is shown of all canvases; None where that is too much to keep."""
         if self._fits is None:
             one = self.adversary.inputs([grid[:1] for grid in self.grids])
-            self._fits = one.nbytes * len(self) <= self.memory
-        if self._fits and self._inputs is None:
-            self._inputs = self.adversary.inputs(self.grids, batch=64)
+            size = one.nbytes * len(self)
+            if size <= self.memory:
+                self._inputs = self.adversary.inputs(self.grids, batch=64)
+            elif one.device.type == "cpu" and size <= MAPPED_BYTES:
+                self._inputs = self._mapped(one, size)
+            self._fits = self._inputs is not None
         return self._inputs
+
+    def _mapped(self, one: Tensor, size: int) -> Tensor | None:
+        """All inputs in a memory map, ``size`` bytes, each like ``one``; None without room."""
+        if shutil.disk_usage(tempfile.gettempdir()).free < 2 * size:
+            return None
+        try:
+            with tempfile.TemporaryFile() as file:
+                # Written, not stored through the map: a full disk then is an error, not a crash.
+                for part in zip(*(grid.split(64) for grid in self.grids), strict=True):
+                    file.write(self.adversary.inputs(part).contiguous().numpy().data)
+                file.flush()
+                shape, dtype = (len(self), *one.shape[1:]), one.numpy().dtype
+                return torch.from_numpy(np.memmap(file, dtype, mode="c", shape=shape))
+        except OSError:
+            return None
 
 
 def discriminator_sizes(bundle: Bundle, input: str, hidden: int = 16) -> PatchGANConfig:

@@ -196,6 +196,13 @@ class Scorer:
             return width / score_map.shape[3]
         return self.stride * width / self._side(self.discriminator_input)
 
+    def drop_oracles(self) -> None:
+        """Know no true distribution from now on: infos then hold no ``nll_oracle``.
+
+        For a learner that does not read it: oracles are larger than the priors that learn.
+        """
+        self._oracles, self.has_oracles = [], False
+
     def nll_oracle(self, codes: Any) -> Nats:
         """Negative log-likelihood of all codes under the oracles, in nats: float32 (B,)."""
         assert self.has_oracles

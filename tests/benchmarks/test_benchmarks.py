@@ -81,6 +81,13 @@ def test_an_iterations_parts_are_less_than_the_whole():
     assert min(parts) > 0 and sum(parts) <= found["whole"]
 
 
+def test_iterations_a_second_are_told_with_their_parts():
+    found = learning.iterations_a_second("RALDigits-v0", 1)
+    parts = [found[part] for part in learning.PARTS]
+    assert found["a second"] == 1 / found["whole"]
+    assert min(parts) > 0 and sum(parts) <= found["whole"]
+
+
 def test_ppo_is_timed_either_way():
     with torch.random.fork_rng():
         for fast in (True, False):

@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_is_refused_and_changes_nothing():
 
 
 @pytest.mark.parametrize("kind", ["image", "codes"])
-@pytest.mark.parametrize("memory", [2**28, 0], ids=["kept", "decoded anew"])
+@pytest.mark.parametrize("memory", [2**28, 1, 0], ids=["kept", "in a file", "decoded anew"])
 @pytest.mark.parametrize("name", ["tiny", "tiny_two"])
 def test_real_canvases_are_shown_as_they_decode(request, name, kind, memory):
     """Kept or not, cut or whole, from the same random numbers; whole ones are decoded once."""
