@@ -90,7 +90,7 @@ def draw_differences(axes: Axes, rows: Mapping[str, Value], label: str, title: s
 
 def results() -> Any:
     """What RAL differs by from as much more likelihood at equal entropy, on three sets."""
-    digits, mnist, oracle = tables("results.md")
+    digits, mnist, _, oracle = tables("results.md")  # the third shows samples
     kept = ("MLE prior", "RAL loop, no reward", "RAL")
     made, axes = style.figure(2.1, 3)
     for axis, rows, title in ((axes[0, 0], digits, "digits: nearer"),
