@@ -52,8 +52,8 @@ def training_canvases(grader, count, seed):
     [((10, 3), 0), ((2, 1), 100), ((6, 2), 50), ((1, 0.5), 112.5), ((12, 3), -25)],
 )
 def test_the_score_is_the_share_of_the_way_from_the_prior_to_real_canvases(distances, expected):
-    figures = dict(zip(("fd", "fd_other"), distances, strict=True))
-    assert score(figures, ROWS) == pytest.approx(expected)
+    fd, other = distances
+    assert score({"fd": fd, "fd_other": other}, ROWS) == pytest.approx(expected)
 
 
 def test_of_two_feature_spaces_the_lower_score_counts():
