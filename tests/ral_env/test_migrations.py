@@ -115,7 +115,8 @@ def test_an_early_recipe_has_a_list_for_its_levels_and_says_what_decays():
 @pytest.mark.parametrize("name", bundles.names())
 def test_what_ships_says_how_its_priors_learned(name):
     made = bundles.load(name, verify=False)
-    trainings: Any = made.recipe["prior_trainings"]
+    pretrained: Any = made.recipe.get("fine_tuned_from", made.recipe)
+    trainings: Any = pretrained["prior_trainings"]
     settings = [PriorTraining(**each | {"betas": (0.9, 0.999)}) for each in trainings]
     assert len(settings) == len(made.layout.levels)
     assert all(each.get("betas", [0.9, 0.999]) == [0.9, 0.999] for each in trainings)
