@@ -25,7 +25,6 @@ from agents.reinforce.state import Grids, Rollout, TrainState
 from agents.training import finite
 from agents.training.discriminator import auc
 from agents.training.files import Row
-from agents.training.memory import keep_freed_memory
 from agents.training.optimise import average_into
 from agents.training.progress import ProgressBar
 from agents.training.result import Result
@@ -48,8 +47,7 @@ def train(
 ) -> Result:
     """Fine-tune a bundle's priors, all levels together, on the process that samples from them.
 
-    Several processes, started by ``torchrun``, share a rollout and make the update of one. The
-    process keeps the memory that it frees, see :func:`keep_freed_memory`.
+    Several processes, started by ``torchrun``, share a rollout and make the update of one.
 
     Args:
         config: the settings.
@@ -70,7 +68,6 @@ def train(
             to resume, none, or one of other settings.
         NotFiniteError, DiskError: if it diverges, or ``out`` cannot be written to.
     """
-    keep_freed_memory()
     state = TrainState(config, bundle)
     with Run(state, out, resume, clock) as run:
         run.begin()

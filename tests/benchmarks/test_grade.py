@@ -222,14 +222,25 @@ def test_the_leaderboards_place_is_among_rows_of_this_bundle_and_as_many_samples
         ([ENV, "--bundle", "digits", "--agent", "a:b"], "expected one of them"),
         ([ENV, "--bundle", "mnist"], "has another VQ-VAE than"),
         ([ENV, "--bundle", "digits", "--references", "nowhere.json"], "has no reference scores"),
-        (["RALCelebA64-v0", "--bundle", "x"], "has no feature net; or choose one of RALFaces32"),
-        (["RALCelebA128-v0", "--bundle", "x"], "lack coverage, .*fd.*: with --count 250 or more"),
+        (["RALCelebA256-v0", "--bundle", "x"], "has no feature net; or choose one of RALFaces32"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::ral_env.StandInWarning")
 def test_bad_input_is_named(words, error, tmp_path):
     with pytest.raises(ValueError, match=error):
         grade.main(["--env", *words, "--out", str(tmp_path)])
+
+
+@pytest.mark.filterwarnings("ignore::ral_env.StandInWarning")
+def test_reference_scores_of_too_few_canvases_are_refused(tmp_path):
+    scores = reference.scores()
+    for row in scores["RALCelebA128-v0"]["rows"].values():
+        for name in [name for name in row if name == "coverage" or name.startswith("fd")]:
+            del row[name]
+    file = tmp_path / "scores.json"
+    file.write_text(json.dumps(scores), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"lack coverage, .*fd.*: with --count 250 or more"):
+        Grader("RALCelebA128-v0", file)
 
 
 def test_reference_scores_of_another_edition_are_refused(tmp_path):

@@ -158,7 +158,7 @@ def test_figures_are_of_the_split_that_is_asked_for():
 
 
 def test_a_bundle_without_oracle_and_features_has_no_figures_of_them():
-    made = bundle.load("faces64")
+    made = dataclasses.replace(bundle.load("digits"), feature_nets={}, test_features={})
     evaluator = Evaluator(made)
     found = evaluator.evaluate_prior(TemperedPrior(made.priors), count=8)
     assert set(found.figures) == {"forward_nll", "entropy", "score", "diversity"}
