@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -86,12 +86,8 @@ def fit_bundle(
     priors: Sequence[Any],
     codes: SplitCodes,
     seed: int,
-    finish: Callable[[PatchGAN], PatchGAN],
 ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
-    """All discriminators of a recipe, outside a run that could be cut.
-
-    Args:
-        finish: What each net goes through as soon as it is trained.
+    """All discriminators of a recipe, outside a run that could be cut; rounded if it says so.
 
     Returns:
         The fields of a :class:`~ral_env.bundle.Bundle` that hold them; and the figures of each, see
@@ -102,7 +98,7 @@ def fit_bundle(
     for kind in recipe.discriminators:
         label = f"discriminator of {kind}"
         net, scale, figures[kind] = fit_recipe(recipe, kind, vqvae, priors, codes, seed, label)
-        found[kind] = finish(net), scale
+        found[kind] = (net.half().float() if recipe.half else net), scale
     (kind, (net, scale)), *others = found.items()
     fields = {"discriminator": net, "discriminator_input": kind, "reward_scale": scale}
     return fields | {"other_discriminators": dict(others)}, figures

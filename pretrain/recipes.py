@@ -11,6 +11,7 @@ from agents.training.discriminator import DiscriminatorTraining
 from agents.training.fit import PriorTraining
 from pretrain.configs import DiscriminatorStage, Recipe, SelfSupervision, VQVAETraining
 from pretrain.data import TINTS
+from ral_env.bundle import Bundle
 from ral_env.nets import (
     FeatureNetConfig,
     MixtureConfig,
@@ -379,3 +380,15 @@ RECIPES: dict[str, Recipe] = {
                vqvae_steps=23_437),
     )
 }  # fmt: skip
+
+
+def recipe_of(bundle: Bundle) -> Recipe:
+    """The recipe of the name that a bundle was made by, as it is today.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    name = bundle.recipe["name"]
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r} is unknown, expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]

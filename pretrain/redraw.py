@@ -20,7 +20,7 @@ from pretrain.codes import SplitCodes
 from pretrain.configs import Recipe
 from pretrain.discriminator import fit_bundle
 from pretrain.features import stored_features
-from pretrain.recipes import RECIPES
+from pretrain.recipes import recipe_of
 from pretrain.run import VERSION
 from ral_env import bundle
 from ral_env.migrations import old_names
@@ -71,7 +71,7 @@ def redraw_oracle(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> 
         finish=rounded,
         options=lambda level, coarser: {"label": f"prior_{level}"},
     )
-    discriminators, figures = fit_bundle(recipe, made.vqvae, priors, codes, seed, rounded)
+    discriminators, figures = fit_bundle(recipe, made.vqvae, priors, codes, seed)
     nats = {
         name: -joint.total_log_prob(nets, codes.grids["test"]).mean().item()
         for name, nets in (("prior", priors), ("oracle", made.oracles))
@@ -106,10 +106,7 @@ def command(seed: int, out: str, bundle_name: str = "oracle", threads: int = 1) 
     """
     torch.set_num_threads(threads)
     made = bundle.load(bundle_name)
-    name = made.recipe["name"]
-    if name not in RECIPES:
-        raise ValueError(f"recipe {name!r} is unknown, expected one of {', '.join(RECIPES)}")
-    print(f"wrote {redraw_oracle(made, RECIPES[name], seed, Path(out))}")
+    print(f"wrote {redraw_oracle(made, recipe_of(made), seed, Path(out))}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -15,9 +15,8 @@ import torch
 from pretrain.codes import SplitCodes
 from pretrain.configs import Recipe
 from pretrain.discriminator import fit_bundle
-from pretrain.recipes import RECIPES
+from pretrain.recipes import recipe_of
 from ral_env import bundle
-from ral_env.nets import PatchGAN
 
 
 def renew(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
@@ -43,10 +42,7 @@ def renew(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
     splits = {name: made.layout.as_grids(made.split(name)) for name in made.splits}
     codes = SplitCodes(made.flat_codes, dict(made.splits), splits)
 
-    def rounded(net: PatchGAN) -> PatchGAN:
-        return net.half().float() if recipe.half else net
-
-    discriminators, figures = fit_bundle(recipe, made.vqvae, made.priors, codes, seed, rounded)
+    discriminators, figures = fit_bundle(recipe, made.vqvae, made.priors, codes, seed)
     version = str(int(made.version or 0) + 1)
     renewed = dataclasses.replace(made, **discriminators, version=version)
     metrics = {**made.manifest["metrics"], "discriminators": figures}
@@ -64,10 +60,7 @@ def command(bundle_name: str, out: str, seed: int = 0, threads: int = 1) -> None
     """
     torch.set_num_threads(threads)
     made = bundle.load(bundle_name)
-    name = made.recipe["name"]
-    if name not in RECIPES:
-        raise ValueError(f"recipe {name!r} is unknown, expected one of {', '.join(RECIPES)}")
-    print(f"wrote {renew(made, RECIPES[name], seed, Path(out))}")
+    print(f"wrote {renew(made, recipe_of(made), seed, Path(out))}")
 
 
 def main(argv: list[str] | None = None) -> None:

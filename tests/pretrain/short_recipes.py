@@ -1,6 +1,7 @@
-"""Recipes cut to a few steps of tiny nets."""
+"""Recipes cut to a few steps of tiny nets, and runs that are cut."""
 
 import dataclasses
+import io
 from typing import Any
 
 from agents.training.fit import PriorTraining
@@ -30,3 +31,16 @@ def short(name: str, **changes: Any) -> Recipe:
         "count": 120 if recipe.count else 0,
     } | changes
     return dataclasses.replace(recipe, **changes)
+
+
+class CutAt(io.StringIO):
+    """Standard output of a run that is interrupted when it prints a line that begins so."""
+
+    def __init__(self, beginning: str):
+        super().__init__()
+        self.beginning = beginning
+
+    def write(self, text: str) -> int:
+        if text.startswith(self.beginning):
+            raise KeyboardInterrupt
+        return super().write(text)

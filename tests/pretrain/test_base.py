@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 import shutil
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from short_recipes import short
+from short_recipes import CutAt, short
 
 from pretrain import costs, data, run, vqvae
 from pretrain.__main__ import _without_path
@@ -194,19 +193,6 @@ def test_weights_of_32_bits_are_not_rounded(base, tmp_path):
 def test_a_base_and_an_oracle_do_not_go_together():
     with pytest.raises(ValueError, match="base='digits', expected None in a recipe with oracles"):
         override(short("oracle"), ["base=digits"])
-
-
-class CutAt(io.StringIO):
-    """Standard output of a run that is interrupted when it prints a line that begins so."""
-
-    def __init__(self, beginning: str):
-        super().__init__()
-        self.beginning = beginning
-
-    def write(self, text: str) -> int:
-        if text.startswith(self.beginning):
-            raise KeyboardInterrupt
-        return super().write(text)
 
 
 @pytest.mark.faults

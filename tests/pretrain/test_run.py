@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 
 import gymnasium as gym
@@ -11,7 +10,7 @@ import pytest
 import torch
 from conftest import close
 from PIL import Image
-from short_recipes import short
+from short_recipes import CutAt, short
 
 from pretrain import run
 from pretrain.configs import VQVAETraining
@@ -166,19 +165,6 @@ def test_the_same_seed_makes_the_same_weights(tmp_path):
 
 def files_of(path):
     return bundle.load(path).manifest["files"]
-
-
-class CutAt(io.StringIO):
-    """Standard output of a run that is interrupted when it prints a line that begins so."""
-
-    def __init__(self, beginning: str):
-        super().__init__()
-        self.beginning = beginning
-
-    def write(self, text: str) -> int:
-        if text.startswith(self.beginning):
-            raise KeyboardInterrupt
-        return super().write(text)
 
 
 @pytest.mark.faults
