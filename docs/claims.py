@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,14 +185,5 @@ PICTURES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-def write(folder: Path, names: Sequence[str]) -> None:
-    """Draw the named pictures, or all of them, into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names or PICTURES:
-        style.save(PICTURES[name](), folder / f"{name}.png")
-        print(folder / f"{name}.png")
-
-
 if __name__ == "__main__":
-    given = [a for a in sys.argv[1:] if a not in PICTURES]
-    write(Path(given[0]) if given else FOLDER, [a for a in sys.argv[1:] if a in PICTURES])
+    style.write_asked(PICTURES, FOLDER, sys.argv[1:])

@@ -363,14 +363,5 @@ FIGURES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-def write(folder: Path, names: list[str]) -> None:
-    """Draw the named pictures, or all of them, into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names or FIGURES:
-        style.save(FIGURES[name](), folder / f"{name}.png")
-        print(folder / f"{name}.png")
-
-
 if __name__ == "__main__":
-    arguments = [a for a in sys.argv[1:] if a not in FIGURES]
-    write(Path(arguments[0]) if arguments else FOLDER, [a for a in sys.argv[1:] if a in FIGURES])
+    style.write_asked(FIGURES, FOLDER, sys.argv[1:])

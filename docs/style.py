@@ -7,7 +7,7 @@ by one scale that only grows lighter, and carry their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,24 @@ def figure(
 def save(made: Figure, file: Path) -> None:
     """Write a PNG that depends on what was drawn alone."""
     made.savefig(file, metadata={"Software": None})
+
+
+Pictures = Mapping[str, Callable[[], Figure]]  # what draws each, by its name
+
+
+def write(pictures: Pictures, folder: Path, names: Sequence[str] = ()) -> None:
+    """Draw the named pictures, or all of them, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or pictures:
+        save(pictures[name](), folder / f"{name}.png")
+        print(folder / f"{name}.png")
+
+
+def write_asked(pictures: Pictures, folder: Path, words: Sequence[str]) -> None:
+    """The same as a command's words ask for: names, and a folder in the given one's place."""
+    others = [word for word in words if word not in pictures]
+    names = [word for word in words if word in pictures]
+    write(pictures, Path(others[0]) if others else folder, names)
 
 
 def lightness(bundle: Bundle) -> np.ndarray:

@@ -37,7 +37,7 @@ def test_a_page_opens_with_its_picture(name):
 
 @pytest.mark.parametrize("name", MADE["PICTURES"])
 def test_a_committed_picture_is_what_its_numbers_draw_today(name, tmp_path):
-    MADE["write"](tmp_path, [name])
+    MADE["style"].write(MADE["PICTURES"], tmp_path, [name])
     with (
         Image.open(tmp_path / f"{name}.png") as new,
         Image.open(DOCS / "claims" / f"{name}.png") as old,
