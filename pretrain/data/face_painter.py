@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -168,17 +169,27 @@ def _attributes(p: People) -> np.ndarray:
 
 def paint(people: People, size: int) -> np.ndarray:
     """Parameters of n faces to uint8 (n, 3, size, size): soft-edged shapes, back to front."""
-    n = len(people["turn"])
-    p = {k: v.reshape(n, 1, 1) if v.ndim == 1 else v.astype(np.float32) for k, v in people.items()}
+    p = {k: v.reshape(-1, 1, 1) if v.ndim == 1 else v for k, v in people.items()}
     p = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in p.items()}
+    p = {k: v.astype(np.float32) if v.ndim == 2 else v for k, v in p.items()}
     canvas = _Canvas(p, size)
-    _paint_behind_the_head(canvas, p)
-    _paint_head(canvas, p)
-    _paint_hair(canvas, p)
-    _paint_eyes(canvas, p)
-    _paint_nose_and_mouth(canvas, p)
-    _paint_glasses(canvas, p)
-    _paint_hat(canvas, p)
+    style = {name: p["style"] == number for number, name in enumerate(STYLES)}
+    canvas.of(style["long"], _paint_hair_behind)
+    canvas.of(style["afro"], _paint_afro_behind)
+    _paint_body(canvas)
+    _paint_head(canvas)
+    canvas.of(p["beard"], _paint_beard)
+    canvas.of(style["short"], _paint_short_hair)
+    canvas.of(style["fringe"], _paint_fringe)
+    canvas.of(style["long"], _paint_long_hair)
+    canvas.of(style["mohawk"], _paint_mohawk)
+    canvas.of(style["afro"], _paint_afro)
+    _paint_eyes(canvas)
+    _paint_nose_and_lips(canvas)
+    canvas.of(p["mouth_open"] > 0.3, _paint_throat)
+    canvas.of(p["glasses"], _paint_glasses)
+    canvas.of(p["hat"] == 1, _paint_cap)
+    canvas.of(p["hat"] == 2, _paint_beanie)
     # Light from one side, over everything.
     lit = np.clip(canvas.pixels * (1 + 0.22 * (p["light"] * canvas.x)[:, None]), 0, 255)
     return np.round(lit).astype(np.uint8)
@@ -187,23 +198,30 @@ def paint(people: People, size: int) -> np.ndarray:
 class _Canvas:
     """n pictures and the coordinates of their pixels; coordinates run from -1 to 1, y downwards.
 
+    Painting is most of the time that learning from faces takes, so nothing is computed where it
+    would not show: shapes are drawn on the part of the canvas that they touch (:meth:`near`), and
+    on the pictures of those people who have them (:meth:`of`).
+
     Attributes:
-        pixels: float32 (n, 3, size, size), 0 to 255: the background at first.
+        people: Parameters of the n faces.
+        pixels: float32 (n, 3, rows, columns), 0 to 255: the background at first.
         x, y: Coordinates in the head's system, which moves, tilts and grows with it.
         body_x, body_y: Coordinates of the body, which does not tilt.
         turn: How far a turned head moves its features sideways.
         apart: Distance of the eyes from the middle.
     """
 
-    def __init__(self, p: People, size: int):
+    def __init__(self, people: People, size: int):
+        p = self.people = people
         n = len(p["turn"])
-        axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-        column, row = axis[None, None, :], axis[None, :, None]
-        angle, zoom = 0.16 * p["tilt"], 1 + 0.1 * p["scale"]
-        cx, cy = 0.1 * p["x"], 0.04 + 0.07 * p["y"]
-        dx, dy = (column - cx) / zoom, (row - cy) / zoom
-        self.x = np.cos(angle) * dx + np.sin(angle) * dy
-        self.y = -np.sin(angle) * dx + np.cos(angle) * dy
+        self.axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+        column, row = self.axis[None, None, :], self.axis[None, :, None]
+        self.angle, self.zoom = 0.16 * p["tilt"], 1 + 0.1 * p["scale"]
+        self.centre = 0.1 * p["x"], 0.04 + 0.07 * p["y"]
+        cx, cy = self.centre
+        dx, dy = (column - cx) / self.zoom, (row - cy) / self.zoom
+        self.x = np.cos(self.angle) * dx + np.sin(self.angle) * dy
+        self.y = -np.sin(self.angle) * dx + np.cos(self.angle) * dy
         self.body_x, self.body_y = column - cx, row
         self.turn = 0.12 * p["turn"]
         self.apart = 0.23 + 0.03 * p["spacing"]
@@ -211,6 +229,39 @@ class _Canvas:
         self.pixels = np.empty((n, 3, size, size), np.float32)
         fade = 1 - 0.22 * (row + 1) / 2  # lighter above
         self.pixels[:] = p["background_rgb"][:, :, None, None] * fade[:, None]
+
+    def of(self, have: np.ndarray, draw: Callable[[_Canvas], None]) -> None:
+        """Draw on the pictures of those people alone who have it: bool (n, 1, 1)."""
+        who = np.flatnonzero(have)
+        if not len(who):
+            return
+        part = copy.copy(self)
+        part.people = {name: values[who] for name, values in self.people.items()}
+        part.pixels, part.x, part.y = self.pixels[who], self.x[who], self.y[who]
+        part.turn, part.apart = self.turn[who], self.apart[who]
+        part.angle, part.zoom = self.angle[who], self.zoom[who]
+        part.centre = self.centre[0][who], self.centre[1][who]
+        draw(part)
+        self.pixels[who] = part.pixels
+
+    def near(self, x0, y0, a, b) -> _Canvas:
+        """The part of the canvas that an ellipse touches in any picture: what is painted there is
+        painted here."""
+        touched = 1 + self.pixel / np.minimum(a, b)  # twice as far as its soft edge reaches
+        a, b = a * touched, b * touched
+        cos, sin = np.cos(self.angle), np.abs(np.sin(self.angle))
+        x = self.centre[0] + self.zoom * (cos * x0 - np.sin(self.angle) * y0)
+        y = self.centre[1] + self.zoom * (np.sin(self.angle) * x0 + cos * y0)
+        columns = self._between(x, self.zoom * (cos * a + sin * b))
+        rows = self._between(y, self.zoom * (sin * a + cos * b))
+        part = copy.copy(self)
+        part.x, part.y = self.x[:, rows, columns], self.y[:, rows, columns]
+        part.pixels = self.pixels[:, :, rows, columns]
+        return part
+
+    def _between(self, middle: np.ndarray, reach: np.ndarray) -> slice:
+        first, last = np.searchsorted(self.axis, [np.min(middle - reach), np.max(middle + reach)])
+        return slice(first, last)
 
     def ellipse(self, x0, y0, a, b, x=None, y=None):
         """Coverage in [0, 1] of an ellipse with centre (x0, y0) and half axes a and b."""
@@ -224,94 +275,139 @@ class _Canvas:
 
     def paint(self, colour, coverage) -> None:
         """Lay a colour, (3,) or (n, 3), over what is there; ``coverage`` 1 hides it."""
-        n, _, size, _ = self.pixels.shape
         colour = np.asarray(colour, np.float32).reshape(-1, 3, 1, 1)
-        coverage = np.broadcast_to(coverage, (n, size, size))[:, None]
-        self.pixels[:] += (colour - self.pixels) * coverage
+        self.pixels[:] += (colour - self.pixels) * coverage[:, None]
+
+    def paint_ellipse(self, colour, x0, y0, a, b) -> None:
+        """Lay a colour over an ellipse."""
+        part = self.near(x0, y0, a, b)
+        part.paint(colour, part.ellipse(x0, y0, a, b))
 
 
-def _has_style(p: People, name: str) -> np.ndarray:
-    return p["style"] == STYLES.index(name)
+def _paint_hair_behind(canvas: _Canvas) -> None:
+    back = canvas.ellipse(0, 0.12, 0.74, 0.86)
+    canvas.paint(canvas.people["hair_rgb"], back * (1 - canvas.below(0.72)))
 
 
-def _paint_behind_the_head(canvas: _Canvas, p: People) -> None:
-    """Long hair and afro, then neck and shirt."""
-    skin, hair, shirt = p["skin_rgb"], p["hair_rgb"], p["shirt_rgb"]
-    back = _has_style(p, "long") * canvas.ellipse(0, 0.12, 0.74, 0.86)
-    canvas.paint(hair, back * (1 - canvas.below(0.72)))
-    canvas.paint(hair, _has_style(p, "afro") * canvas.ellipse(0, -0.18, 0.86, 0.74))
-    body = {"x": canvas.body_x, "y": canvas.body_y}
-    canvas.paint(0.86 * skin, canvas.ellipse(0, 0.75, 0.24, 0.42, **body))
-    canvas.paint(shirt, canvas.ellipse(0, 1.22, 0.86, 0.44, **body))
+def _paint_afro_behind(canvas: _Canvas) -> None:
+    canvas.paint_ellipse(canvas.people["hair_rgb"], 0, -0.18, 0.86, 0.74)
 
 
-def _paint_head(canvas: _Canvas, p: People) -> None:
-    """Ears, head and beard."""
-    skin, hair, turn = p["skin_rgb"], p["hair_rgb"], canvas.turn
+def _paint_body(canvas: _Canvas) -> None:
+    """Neck and shirt."""
+    p, body = canvas.people, {"x": canvas.body_x, "y": canvas.body_y}
+    canvas.paint(0.86 * p["skin_rgb"], canvas.ellipse(0, 0.75, 0.24, 0.42, **body))
+    canvas.paint(p["shirt_rgb"], canvas.ellipse(0, 1.22, 0.86, 0.44, **body))
+
+
+_HEAD = 0, 0, 0.56, 0.68
+
+
+def _paint_head(canvas: _Canvas) -> None:
+    """Ears and head."""
+    skin = canvas.people["skin_rgb"]
     for side in (-1, 1):
-        canvas.paint(0.92 * skin, canvas.ellipse(side * 0.56 - turn, 0.06, 0.11, 0.16))
-    head = canvas.ellipse(0, 0, 0.56, 0.68)
-    canvas.paint(skin, head)
-    jaw = canvas.below(0.26 + 0.25 * np.abs(canvas.x - turn))
-    canvas.paint(0.75 * hair, p["beard"] * head * jaw)
+        canvas.paint_ellipse(0.92 * skin, side * 0.56 - canvas.turn, 0.06, 0.11, 0.16)
+    canvas.paint_ellipse(skin, *_HEAD)
 
 
-def _paint_hair(canvas: _Canvas, p: People) -> None:
-    """Hair in front of the head."""
-    hair, x, turn, below = p["hair_rgb"], canvas.x, canvas.turn, canvas.below
-    short, fringe, long, mohawk, afro = (_has_style(p, name) for name in STYLES[1:])
-    top = canvas.ellipse(0, -0.1, 0.62, 0.68)
-    parting = np.sign(turn + 1e-6)
-    canvas.paint(hair, short * top * (1 - below(-0.34 + 0.1 * x * parting)))
-    canvas.paint(hair, fringe * top * (1 - below(-0.22 - 0.12 * np.cos(9 * x))))
-    canvas.paint(hair, fringe * top * (1 - below(0.1)) * (np.abs(x) > 0.47))
-    canvas.paint(hair, long * top * (1 - below(-0.36 + 0.5 * np.abs(x - 0.15 * parting))))
-    canvas.paint(hair, mohawk * canvas.ellipse(0.5 * turn, -0.62, 0.16, 0.34))
-    canvas.paint(hair, afro * top * (1 - below(-0.32)))
+def _paint_beard(canvas: _Canvas) -> None:
+    canvas = canvas.near(*_HEAD)
+    jaw = canvas.below(0.26 + 0.25 * np.abs(canvas.x - canvas.turn))
+    canvas.paint(0.75 * canvas.people["hair_rgb"], canvas.ellipse(*_HEAD) * jaw)
+
+
+_HAIR_IN_FRONT = 0, -0.1, 0.62, 0.68
+
+
+def _paint_hair_above(canvas: _Canvas, line) -> None:
+    """Hair in front of the head, above a line."""
+    above = canvas.ellipse(*_HAIR_IN_FRONT) * (1 - canvas.below(line))
+    canvas.paint(canvas.people["hair_rgb"], above)
+
+
+def _paint_short_hair(canvas: _Canvas) -> None:
+    canvas = canvas.near(*_HAIR_IN_FRONT)
+    _paint_hair_above(canvas, -0.34 + 0.1 * canvas.x * np.sign(canvas.turn + 1e-6))
+
+
+def _paint_fringe(canvas: _Canvas) -> None:
+    canvas = canvas.near(*_HAIR_IN_FRONT)
+    _paint_hair_above(canvas, -0.22 - 0.12 * np.cos(9 * canvas.x))
+    sides = (1 - canvas.below(0.1)) * (np.abs(canvas.x) > 0.47)
+    canvas.paint(canvas.people["hair_rgb"], canvas.ellipse(*_HAIR_IN_FRONT) * sides)
+
+
+def _paint_long_hair(canvas: _Canvas) -> None:
+    canvas = canvas.near(*_HAIR_IN_FRONT)
+    parting = 0.15 * np.sign(canvas.turn + 1e-6)
+    _paint_hair_above(canvas, -0.36 + 0.5 * np.abs(canvas.x - parting))
+
+
+def _paint_mohawk(canvas: _Canvas) -> None:
+    canvas.paint_ellipse(canvas.people["hair_rgb"], 0.5 * canvas.turn, -0.62, 0.16, 0.34)
+
+
+def _paint_afro(canvas: _Canvas) -> None:
+    _paint_hair_above(canvas.near(*_HAIR_IN_FRONT), -0.32)
 
 
 _EYE_Y = -0.04
 
 
-def _paint_eyes(canvas: _Canvas, p: People) -> None:
+def _paint_eyes(canvas: _Canvas) -> None:
     """Eyes and brows; a turned head shows them to one side."""
-    turn, height = canvas.turn, 0.085 + 0.035 * p["openness"]
+    p, turn, height = canvas.people, canvas.turn, 0.085 + 0.035 * canvas.people["openness"]
     for side in (-1, 1):
         x = side * canvas.apart + turn
-        white = canvas.ellipse(x, _EYE_Y, 0.125, height)
-        canvas.paint(_WHITE, white)
-        canvas.paint(p["eye_rgb"], white * canvas.ellipse(x + 0.35 * turn, _EYE_Y, 0.08, 0.08))
-        canvas.paint(_PUPIL, white * canvas.ellipse(x + 0.35 * turn, _EYE_Y, 0.035, 0.04))
-        canvas.paint(0.6 * p["hair_rgb"], canvas.ellipse(x, _EYE_Y - 0.19, 0.14, 0.03))
+        eye = canvas.near(x, _EYE_Y, 0.125, height)
+        white = eye.ellipse(x, _EYE_Y, 0.125, height)
+        eye.paint(_WHITE, white)
+        eye.paint(p["eye_rgb"], white * eye.ellipse(x + 0.35 * turn, _EYE_Y, 0.08, 0.08))
+        eye.paint(_PUPIL, white * eye.ellipse(x + 0.35 * turn, _EYE_Y, 0.035, 0.04))
+        canvas.paint_ellipse(0.6 * p["hair_rgb"], x, _EYE_Y - 0.19, 0.14, 0.03)
 
 
-def _paint_nose_and_mouth(canvas: _Canvas, p: People) -> None:
-    turn, opened = canvas.turn, p["mouth_open"]
-    canvas.paint(0.78 * p["skin_rgb"], canvas.ellipse(1.35 * turn, 0.16, 0.06, 0.085))
-    mouth_y, wide = 0.4, 0.22
-    x, y = canvas.x - turn, canvas.y
-    curve = mouth_y - 0.07 * p["smile"] * ((x / wide) ** 2 - 0.5) * 2
-    line = np.clip(0.5 - (np.abs(y - curve) - 0.028) / canvas.pixel, 0, 1)
-    canvas.paint(_LIPS, line * (np.abs(x) < wide))
-    mouth = canvas.ellipse(turn, mouth_y, 0.13, 0.03 + 0.08 * opened)
-    canvas.paint(_THROAT, (opened > 0.3) * mouth)
+_MOUTH_Y = 0.4
 
 
-def _paint_glasses(canvas: _Canvas, p: People) -> None:
+def _paint_nose_and_lips(canvas: _Canvas) -> None:
+    p, wide = canvas.people, 0.22
+    canvas.paint_ellipse(0.78 * p["skin_rgb"], 1.35 * canvas.turn, 0.16, 0.06, 0.085)
+    # The lips' ends are 0.07 from their middle, and they are 0.028 thick: the box has room.
+    mouth = canvas.near(canvas.turn, _MOUTH_Y, wide, 0.15)
+    x, y = mouth.x - mouth.turn, mouth.y
+    curve = _MOUTH_Y - 0.07 * p["smile"] * ((x / wide) ** 2 - 0.5) * 2
+    line = np.clip(0.5 - (np.abs(y - curve) - 0.028) / mouth.pixel, 0, 1)
+    mouth.paint(_LIPS, line * (np.abs(x) < wide))
+
+
+def _paint_throat(canvas: _Canvas) -> None:
+    opened = canvas.people["mouth_open"]
+    canvas.paint_ellipse(_THROAT, canvas.turn, _MOUTH_Y, 0.13, 0.03 + 0.08 * opened)
+
+
+def _paint_glasses(canvas: _Canvas) -> None:
     """Two rings and a bridge."""
-    turn = canvas.turn
     for side in (-1, 1):
-        x = side * canvas.apart + turn
-        ring = canvas.ellipse(x, _EYE_Y, 0.2, 0.18) - canvas.ellipse(x, _EYE_Y, 0.145, 0.125)
-        canvas.paint(_FRAME, p["glasses"] * ring)
-    canvas.paint(_FRAME, p["glasses"] * canvas.ellipse(turn, _EYE_Y, 0.07, 0.03))
+        x = side * canvas.apart + canvas.turn
+        eye = canvas.near(x, _EYE_Y, 0.2, 0.18)
+        ring = eye.ellipse(x, _EYE_Y, 0.2, 0.18) - eye.ellipse(x, _EYE_Y, 0.145, 0.125)
+        eye.paint(_FRAME, ring)
+    canvas.paint_ellipse(_FRAME, canvas.turn, _EYE_Y, 0.07, 0.03)
 
 
-def _paint_hat(canvas: _Canvas, p: People) -> None:
-    """A cap with its peak, or a beanie with a bobble, of the shirt's colour."""
-    shirt, cap, beanie = p["shirt_rgb"], p["hat"] == 1, p["hat"] == 2
-    crown = canvas.ellipse(0, -0.34, 0.64, 0.56)
-    canvas.paint(shirt, cap * crown * (1 - canvas.below(-0.4)))
-    canvas.paint(0.7 * shirt, cap * canvas.ellipse(0.9 * canvas.turn, -0.38, 0.66, 0.075))
-    canvas.paint(shirt, beanie * canvas.ellipse(0, -0.4, 0.66, 0.56) * (1 - canvas.below(-0.3)))
-    canvas.paint(_BOBBLE, beanie * canvas.ellipse(0, -0.95, 0.14, 0.12))
+def _paint_cap(canvas: _Canvas) -> None:
+    """Of the shirt's colour, with its peak."""
+    shirt, crown = canvas.people["shirt_rgb"], (0, -0.34, 0.64, 0.56)
+    top = canvas.near(*crown)
+    top.paint(shirt, top.ellipse(*crown) * (1 - top.below(-0.4)))
+    canvas.paint_ellipse(0.7 * shirt, 0.9 * canvas.turn, -0.38, 0.66, 0.075)
+
+
+def _paint_beanie(canvas: _Canvas) -> None:
+    """Of the shirt's colour, with a bobble."""
+    crown = 0, -0.4, 0.66, 0.56
+    top = canvas.near(*crown)
+    top.paint(canvas.people["shirt_rgb"], top.ellipse(*crown) * (1 - top.below(-0.3)))
+    canvas.paint_ellipse(_BOBBLE, 0, -0.95, 0.14, 0.12)

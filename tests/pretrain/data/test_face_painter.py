@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pretrain import data
-from pretrain.data.face_painter import PaintedFaces, draw_person, face_attributes, paint
+from pretrain.data.face_painter import PaintedFaces, _Canvas, draw_person, face_attributes, paint
 
 
 def test_a_face_depends_on_its_seed_and_number_alone():
@@ -33,6 +33,15 @@ def test_ten_times_as_many_faces_are_for_training_and_not_for_measuring():
         sizes = [last - first for first, last in (found[split] for found in parts.values())]
         assert sizes[0] == sizes[1]
     assert parts[100_000]["train"][1] == 95_000
+
+
+@pytest.mark.parametrize("size", [8, 32, 100])
+def test_painting_only_where_it_shows_leaves_no_pixel_out(size, monkeypatch):
+    images = PaintedFaces(0, 300, size, seed=1)[:]
+    monkeypatch.setattr(_Canvas, "near", lambda canvas, *ellipse: canvas)
+    assert torch.equal(images, PaintedFaces(0, 300, size, seed=1)[:])
+    alone = torch.cat([PaintedFaces(number, 1, size, seed=1)[:] for number in range(20)])
+    assert torch.equal(images[:20], alone)
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])

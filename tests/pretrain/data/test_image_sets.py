@@ -16,6 +16,9 @@ from pretrain.data import image_sets, sources
 from ral_env.images import read
 from ral_env.nets import VQVAEConfig
 
+# A data loader warns of more processes than there are cores.
+on_one_core_too = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -60,6 +63,7 @@ def test_nothing_of_a_large_folder_is_read_before_it_is_asked_for(folder):
     assert [image.tobytes() for image in found.numpy()] == [read(f, 16).tobytes() for f in asked]
 
 
+@on_one_core_too
 def test_processes_that_read_ahead_read_the_same(folder):
     """A VQ-VAE learns the same from lazy images as from a tensor, whoever reads them."""
     images = data.load(folder, 16, flip=True)
@@ -112,6 +116,7 @@ def test_a_picture_too_large_to_open_gives_way_too(folder):
         assert torch.equal(train[:1], train[1:2])
 
 
+@on_one_core_too
 def test_bedrooms_are_read_in_other_processes(tmp_path):
     bedroom_files(tmp_path)
     train = data.load("lsun-bedroom", 32, root=tmp_path).part("train")
