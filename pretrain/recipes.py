@@ -5,6 +5,7 @@ Learning rates of pretraining are ours: the paper gives none.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from agents.training.discriminator import DiscriminatorTraining
@@ -210,6 +211,39 @@ def _for_folder(
     )
 
 
+def _enlarged(base: Recipe, name: str, times: int, training: VQVAETraining) -> Recipe:
+    """The codes and priors of a stand-in, painted so many times larger by a decoder of its own."""
+    vqvae = dataclasses.replace(
+        base.vqvae,
+        image_size=times * base.vqvae.image_size,
+        enlarge=times * base.vqvae.enlarge,
+    )
+    return dataclasses.replace(
+        base,
+        name=name,
+        base=base.name,
+        vqvae=vqvae,
+        vqvae_training=training,
+        discriminator=_map_of_4(vqvae.image_size, hidden=8),
+        discriminator_training=dataclasses.replace(
+            base.discriminator_training, shift=vqvae.image_size // 32
+        ),
+        discriminator_batch=max(8, base.discriminator_batch // times),
+    )
+
+
+_FACES64FINE = _stand_in(
+    "faces64fine",
+    VQVAEConfig(64, 96, 48, 2, 512, 32, blocks=4, narrow=True),
+    (_level(16, 64, 4, 1, 1), _averaged(32, 4500, 300)),
+    count=60_000,
+    vqvae_training=_many_small(9000),
+    keep=(8000, 500, 1500),
+    fakes=2048,
+    batch=64,
+    steps=600,
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -319,15 +353,9 @@ RECIPES: dict[str, Recipe] = {
                   (PixelCNNConfig((8, 8), 512, 64, 32, 4, 0, 5, 0.1, 1), _averaged(64, 8000, 400)),
                   count=100_000, vqvae_training=_many_small(15_000),
                   keep=(30_000, 1000, 3000), fakes=4096, batch=64, steps=1000),
-        _stand_in("faces64fine", VQVAEConfig(64, 96, 48, 2, 512, 32, blocks=4, narrow=True),
-                  (_level(16, 64, 4, 1, 1), _averaged(32, 4500, 300)),
-                  count=60_000, vqvae_training=_many_small(9000),
-                  keep=(8000, 500, 1500), fakes=2048, batch=64, steps=600),
-        _stand_in("faces128top", VQVAEConfig(128, 32, 24, 3, 512, 16),
-                  (_level(16, 32, 3, 1, 1), _quick(32, 1000)),
-                  count=3000, vqvae_training=VQVAETraining(steps=900, batch=24,
-                                                            learning_rate=2e-3),
-                  keep=(600, 150, 150), fakes=1024, batch=32, steps=300),
+        _FACES64FINE,
+        _enlarged(_FACES64FINE, "faces128top", 2, VQVAETraining(steps=2000, batch=16,
+                                                                learning_rate=2e-3)),
         _stand_in("faces128", VQVAEConfig(128, 64, 32, 2, 512, 24, levels=2, narrow=True),
                   (_level(16, 64, 4, 1, 1), _averaged(32, 3500, 350)),
                   (_level(32, 48, 3, 0, 1, condition=3), _averaged(8, 5000, 500)),
@@ -335,11 +363,15 @@ RECIPES: dict[str, Recipe] = {
                   vqvae_training=VQVAETraining(steps=2400, batch=16, learning_rate=2e-3,
                                                revive_below=1, validate_every=600),
                   keep=(2000, 300, 700), fakes=1024, batch=32, steps=300),
-        _stand_in("faces256", VQVAEConfig(256, 24, 16, 2, 512, 16, levels=2),
-                  (_level(32, 24, 3, 0, 1), _quick(8, 800)),
-                  (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 400)),
-                  count=1000, vqvae_training=VQVAETraining(steps=600, batch=8),
-                  keep=(40, 12, 12), fakes=300, batch=16, steps=150),
+        # The codes are those of the image at 128 pixels: finer detail of a drawn face is edges.
+        _stand_in("faces256",
+                  VQVAEConfig(256, 48, 32, 1, 512, 24, levels=2, narrow=True, enlarge=2),
+                  (_level(32, 64, 4, 1, 1), _averaged(8, 4500, 450)),
+                  (_level(64, 32, 3, 0, 1, condition=3), _averaged(2, 5000, 500)),
+                  count=20_000,
+                  vqvae_training=VQVAETraining(steps=1800, batch=8, learning_rate=2e-3,
+                                               revive_below=1, validate_every=600),
+                  keep=(400, 100, 250), fakes=512, batch=16, steps=200),
         _stand_in("faces512", VQVAEConfig(512, 24, 16, 3, 512, 16, levels=2),
                   (_level(32, 24, 3, 0, 1), _quick(8, 500)),
                   (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 300)),
