@@ -3,6 +3,7 @@
     ral bench algorithms --envs '["RALMNIST-v0"]' --seeds 5      # all entries; goes on if cut
     ral bench algorithms --trials                                # first: settings, on `tuning`
     ral bench algorithms --entries '["rounds"]' --seeds 1        # any row again
+    ral bench algorithms --envs '["RALDigits-v0"]' --bundles '["runs/fold-0", "runs/fold-1"]'
 
 Results are lines of ``OUT/ENV.csv``; docs/make_leaderboard.py makes the page of those in
 benchmarks/results. What an entry does is in benchmarks/leaderboard/entries.py, how all are measured
@@ -24,14 +25,16 @@ from ral_env.ranges import COUNT, check_values
 
 
 def tasks(
-    env: str, entries: Sequence[str], seeds: int, seconds: float, trials: Results, samples: int,
-    judges: int,
+    env: str, entries: Sequence[str], bundles: Sequence[str | None], seconds: float,
+    trials: Results, samples: int, judges: int,
 ) -> list[Task]:  # fmt: skip
-    """The runs, seed by seed: an entry's settings are the best of its trials."""
-    edition = load_bundle(env).edition
+    """The runs, seed by seed, each on its bundle, by the best settings of each entry's trials."""
     return [
-        Task(env, entry, seed, seconds, best_settings(trials, entry, edition), samples, judges)
-        for seed in range(seeds)
+        Task(
+            env, entry, seed, seconds, best_settings(trials, entry, edition), samples, judges, name
+        )
+        for seed, name in enumerate(bundles)
+        for edition in [load_bundle(env, name).edition]
         for entry in entries
     ]
 
@@ -50,6 +53,7 @@ def command(
     envs: Sequence[str] = ("RALMNIST-v0", "RALOracle-v0"),
     entries: Sequence[str] = (),
     seeds: int = 1,
+    bundles: Sequence[str] = (),
     seconds: float = 140.0,
     trials: bool = False,
     samples: int = SAMPLES,
@@ -63,6 +67,8 @@ def command(
         envs: Ids of the environments.
         entries: Names of the entries; all if none are given.
         seeds: Number of runs of each entry.
+        bundles: Names or paths of bundles that fit the environment, a run of each entry on each,
+            seed 0 on the first; in place of ``seeds`` runs on the environment's own.
         seconds: Processor seconds of training for each run, its discriminator's included.
         trials: Try each entry's settings instead, with one seed, on the tuning split; later runs in
             the same folder take the best.
@@ -77,15 +83,15 @@ def command(
         raise ValueError(f"entries={unknown}, expected some of {list(ENTRIES)}")
     names = list(entries) or list(ENTRIES)
     for env in envs:
-        edition = load_bundle(env).edition
         tried = Results(Path(out, f"trials-{env}.csv"))
         results = tried if trials else Results(Path(out, f"{env}.csv"))
         wanted = (
             all_trials(env, names, seconds, samples)
             if trials
-            else tasks(env, names, seeds, seconds, tried, samples, judges)
+            else tasks(env, names, bundles or [None] * seeds, seconds, tried, samples, judges)
         )
-        left = [task for task in wanted if not results.has(task.key, edition)]
+        editions = {name: load_bundle(env, name).edition for name in {t.bundle for t in wanted}}
+        left = [task for task in wanted if not results.has(task.key, editions[task.bundle])]
         print(f"{env}: {len(left)} runs of {len(wanted)}, {jobs} at a time", flush=True)
         with workers(jobs) as apply:
             for record in apply(try_settings if trials else run, left):

@@ -37,7 +37,7 @@ from agents.evaluation.frontier import NLL_BOUND, TEMPERATURES
 from agents.training.fit import PriorTraining, fit_priors, mean_nll
 from benchmarks import demo_frontier, demo_pictures
 from benchmarks.workers import workers
-from ral_env.bundle import Bundle, load
+from ral_env.bundle import Bundle
 from ral_env.envs.single import LatentCanvasEnv
 from ral_env.migrations import old_names
 from ral_env.nets import joint
@@ -108,7 +108,7 @@ def train_arm(arm: Arm) -> Trained:
     It uses one thread, beside another arm's process: small nets gain nothing from a second thread.
     """
     torch.set_num_threads(1)
-    bundle = load(arm.bundle) if arm.bundle else load_bundle(arm.env)
+    bundle = load_bundle(arm.env, arm.bundle)
     train = continue_mle if arm.label == CONTINUED else run_loop
     priors, seconds, curve = train(arm, bundle)
     weights = [{name: v.numpy() for name, v in prior.state_dict().items()} for prior in priors]
@@ -171,10 +171,11 @@ def run_loop(arm: Arm, bundle: Bundle) -> tuple[list[Any], float, list[dict[str,
     return result.policies, result.seconds, result.history
 
 
-def load_bundle(env: str) -> Bundle:
-    """The bundle that an environment runs on."""
+def load_bundle(env: str, bundle: str | None = None) -> Bundle:
+    """The bundle that an environment runs on, its own unless another is named."""
     expect_ours(env)
-    instance = gym.make(env)
+    options: dict[str, Any] = {} if bundle is None else {"bundle": bundle}
+    instance = gym.make(env, **options)
     instance.close()
     return cast(LatentCanvasEnv, instance.unwrapped).bundle
 

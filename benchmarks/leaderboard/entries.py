@@ -64,11 +64,13 @@ class Budget:
         env: Id of the environment.
         seconds: Processor seconds of training.
         seed: Seed of all that is random.
+        bundle: Name or path of the bundle, None for the environment's own.
     """
 
     env: str
     seconds: float
     seed: int
+    bundle: str | None = None
 
 
 Train = Callable[[Budget, Bundle, Mapping[str, Any]], Contender]
@@ -271,7 +273,8 @@ def sb3(budget: Budget, bundle: Bundle, settings: Mapping[str, Any]) -> Contende
     changed = dict(settings)
     algorithm = changed.pop("algo")
     start = clock()
-    model, callbacks = build(algorithm, Config(env=budget.env, seed=budget.seed, **changed))
+    config = Config(env=budget.env, bundle=budget.bundle, seed=budget.seed, **changed)
+    model, callbacks = build(algorithm, config)
     model.learn(2**62, callback=[OutOfTime(clock, start + budget.seconds), *callbacks])
     seconds, drawn = clock() - start, model.num_timesteps // bundle.layout.length
     if isinstance(model.policy, PixelCNNPolicy):
@@ -337,6 +340,8 @@ ENTRIES: dict[str, Entry] = {
               _rates(1e-3, 3e-4, 2e-3, epochs=4)),
         Entry("rounds", "signed importance weights, an exact KL, an anchor", in_rounds,
               _rates(1e-3, 3e-4, 2e-3, **_ROUND)),
+        Entry("rounds, larger", "the same with four times as many canvases a round", in_rounds,
+              _rates(1e-3, 3e-4, 2e-3, canvases=40_000)),
         Entry("discriminator-weighted MLE", "likelihood of canvases weighted by exp(score)",
               in_rounds, _rates(1e-3, 3e-4, 2e-3, **_ROUND, signed=False, kl_coef=0.0,
                                 mle_coef=0.0)),

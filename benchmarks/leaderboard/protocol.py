@@ -48,6 +48,7 @@ class Task:
         settings: Those of the entry's trials that it is run with; None takes its first.
         samples: Number of samples that are measured.
         judges: Number of judges, 2 or more; 0 leaves them out.
+        bundle: Name or path of a bundle in place of the environment's own.
     """
 
     env: str
@@ -57,6 +58,7 @@ class Task:
     settings: Mapping[str, Any] | None = field(default=None, hash=False)
     samples: int = SAMPLES
     judges: int = 5
+    bundle: str | None = None
 
     def __post_init__(self) -> None:
         if self.entry not in ENTRIES:
@@ -112,8 +114,8 @@ def _trained(task: Task) -> tuple[Bundle, Contender]:
     """The environment's bundle, and what the entry made of it, on one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(task.seed)
-    bundle = load_bundle(task.env)
-    budget = Budget(task.env, task.seconds, task.seed)
+    bundle = load_bundle(task.env, task.bundle)
+    budget = Budget(task.env, task.seconds, task.seed, task.bundle)
     return bundle, ENTRIES[task.entry].train(budget, bundle, task.chosen)
 
 

@@ -1,6 +1,7 @@
 """The leaderboard: equal terms for every entry, results that can be gone on with, a true page."""
 
 import csv
+import dataclasses
 import json
 import runpy
 from pathlib import Path
@@ -150,6 +151,24 @@ def test_runs_that_are_there_are_left_out_and_others_are_added(tmp_path, capsys)
         ("random codes", "0"), ("MLE prior", "0"), ("random codes", "1"), ("MLE prior", "1"),
     ]  # fmt: skip
     assert rows[0]["forward_nll"] == "" and float(rows[1]["forward_nll"]) > 0
+
+
+def test_each_of_several_bundles_has_a_run_and_its_own_canvases(tmp_path, digits):
+    other = tmp_path / "other"  # where other canvases are for testing
+    bundle.save(
+        other,
+        dataclasses.replace(digits, flat_codes=np.roll(digits.flat_codes, 300, 0)),
+        metrics={},
+    )
+    names = ["digits", str(other)]
+    algorithms.command([ENV], ["MLE prior", "continued MLE"], bundles=names, seconds=0.1,
+                       samples=30, judges=0, jobs=1, out=str(tmp_path))  # fmt: skip
+    found = Results(tmp_path / f"{ENV}.csv").records
+    editions = [bundle.load(name).edition for name in names]
+    assert [(r["seed"], r["bundle"]) for r in found] == [
+        (seed, edition) for seed, edition in enumerate(editions) for _ in range(2)
+    ]
+    assert found[0]["forward_nll"] != found[2]["forward_nll"]
 
 
 def test_a_run_of_another_edition_is_made_again(tmp_path, digits):

@@ -81,6 +81,18 @@ def test_digits_keep_their_own_classes():
     assert not classes  # each once, so the parts are disjoint
 
 
+def test_five_seeds_have_no_digit_for_testing_in_common():
+    folds = [data.load("digits", 8, seed=seed) for seed in range(6)]
+    tested = [{image.tobytes() for image in fold.part("test")[:].numpy()} for fold in folds]
+    assert len(set.union(*tested[:5])) == sum(map(len, tested[:5]))
+    assert tested[5] == tested[0]
+    for fold, held_out in zip(folds, tested, strict=True):
+        assert not held_out & {image.tobytes() for image in fold.part("train")[:].numpy()}
+        assert sorted(image.tobytes() for image in all_of(fold)) == sorted(
+            image.tobytes() for image in all_of(folds[0])
+        )
+
+
 def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ValueError, match=r"pip install 'ral-env\[pretrain\]'"):
