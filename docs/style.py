@@ -18,6 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from ral_env.bundle import Bundle
 from ral_env.nets import represent
@@ -47,12 +48,15 @@ def figure(
     return made, axes
 
 
-def save(made: Figure, file: Path) -> None:
+def save(made: Figure | Image.Image, file: Path) -> None:
     """Write a PNG that depends on what was drawn alone."""
-    made.savefig(file, metadata={"Software": None})
+    if isinstance(made, Image.Image):
+        made.save(file, optimize=True)
+    else:
+        made.savefig(file, metadata={"Software": None})
 
 
-Pictures = Mapping[str, Callable[[], Figure]]  # what draws each, by its name
+Pictures = Mapping[str, Callable[[], Figure | Image.Image]]  # what draws each, by its name
 
 
 def write(pictures: Pictures, folder: Path, names: Sequence[str] = ()) -> None:
