@@ -21,6 +21,7 @@ from benchmarks.leaderboard.page import table
 from benchmarks.leaderboard.protocol import SAMPLES, Task, run, try_settings
 from benchmarks.leaderboard.results import Results, best_settings
 from benchmarks.workers import workers
+from ral_env.files import check_writable
 from ral_env.ranges import COUNT, check_values
 
 
@@ -85,6 +86,7 @@ def command(
     for env in envs:
         tried = Results(Path(out, f"trials-{env}.csv"))
         results = tried if trials else Results(Path(out, f"{env}.csv"))
+        check_writable(results.file)
         wanted = (
             all_trials(env, names, seconds, samples)
             if trials

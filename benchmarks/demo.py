@@ -39,8 +39,10 @@ from benchmarks import demo_frontier, demo_pictures
 from benchmarks.workers import workers
 from ral_env.bundle import Bundle
 from ral_env.envs.single import LatentCanvasEnv
+from ral_env.files import check_writable, write_bytes
 from ral_env.migrations import old_names
 from ral_env.nets import joint
+from ral_env.ranges import COUNT, check_values
 from ral_env.tables import markdown_table
 from ral_env.tasks import expect_ours
 
@@ -357,11 +359,7 @@ def command(
         context_noise: Continued MLE is conditioned on codes of which up to this share are samples
             of the prior itself; 0 is plain maximum likelihood.
     """
-    if seeds < 1 or seconds <= 0 or jobs < 1:
-        raise ValueError(
-            f"seeds={seeds}, seconds={seconds}, jobs={jobs}: expected 1 or more seeds and jobs, "
-            "and more than 0 seconds"
-        )
+    check_values(locals(), seeds=COUNT, seconds="(0, inf)", jobs=COUNT)
     dataclasses.replace(CONTINUED_TRAINING, context_noise=context_noise)  # which checks its range
     torch.set_num_threads(1)
     bundle = load_bundle(env)
@@ -370,6 +368,7 @@ def command(
             f"bundle {bundle.name!r} has no feature net, which the Fréchet distance needs"
         )
     folder = Path(out or f"runs/demo/{env}-{preset}")
+    check_writable(folder / "results.json")
     arms = [
         Arm(label, env, seconds, seed, preset, context_noise=context_noise)
         for seed in range(seeds)
@@ -382,7 +381,6 @@ def command(
     for seed in range(seeds):
         print(f"measuring seed {seed}")
         place = folder if seeds == 1 else folder / f"seed{seed}"
-        place.mkdir(parents=True, exist_ok=True)
         of_seed = {arm.label: found for arm, found in trained.items() if arm.seed == seed}
         rows, reached, note = measure_seed(env, bundle, of_seed, seed, place)
         results.append(rows)
@@ -391,7 +389,7 @@ def command(
     text = "\n".join([*_heading(env, bundle, seeds), "", table(results, bundle), "",
                       claim(results, bundle), notes[0], "", *_frontier_heading(bundle, seeds), "",
                       _table(frontiers, demo_frontier.COLUMNS)])  # fmt: skip
-    (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+    write_bytes(folder / "table.md", f"{text}\n".encode())
     record = {
         "env": env,
         "dataset": bundle.dataset,
@@ -404,7 +402,7 @@ def command(
         "rows": results,
         "frontiers": frontiers,
     }
-    (folder / "results.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+    write_bytes(folder / "results.json", f"{json.dumps(record, indent=2)}\n".encode())
     print(f"\n{text}\n\nPictures (samples, curves, completion), table and figures: {folder}")
 
 

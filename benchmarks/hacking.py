@@ -23,6 +23,7 @@ from benchmarks.demo import load_bundle
 from benchmarks.leaderboard.entries import Contender
 from benchmarks.leaderboard.protocol import measure
 from ral_env.bundle import Bundle
+from ral_env.files import check_writable, write_stream
 from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tables import markdown_table
 
@@ -109,15 +110,15 @@ def command(
     )
     torch.set_num_threads(1)
     bundle = load_bundle(env)
+    folder = Path(out)
+    check_writable(folder / f"{env}.csv")
     rows = [
         row
         for arm in ARMS
         for row in curve(env, bundle, arm, iterations, points, samples, judges, seed)
     ]
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / f"{env}.csv", [row | {"bundle": bundle.edition} for row in rows])
-    figure(rows, env).savefig(folder / f"{env}.png")
+    write_stream(folder / f"{env}.png", figure(rows, env).savefig)
     columns = ["arm", "iteration", *(name for name in PANELS if name in rows[0])]
     print(markdown_table(rows, columns))
     print(f"\nresults and picture: {folder}/{env}.csv, .png")

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure  # without pyplot: Agg, no display, no glob
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ral_env.files import write_stream
+
 FONT, TITLE = 15, 26  # pixels: text, and the strip above a grid that holds it
 GAP = 16  # pixels between grids
 
@@ -76,9 +78,7 @@ def learning_curves(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: str | Path
 ) -> None:
     """Save :func:`curves_figure` as a PNG file."""
-    figure = curves_figure(rows, columns)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    write_stream(Path(path), curves_figure(rows, columns).savefig)
 
 
 def curves_figure(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Figure:
@@ -144,5 +144,4 @@ def _grid(images: ArrayLike, columns: int, scale: int, pad: int) -> NDArray[np.u
 
 
 def _save(image: Image.Image, path: str | Path) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, "PNG")
+    write_stream(Path(path), lambda stream: image.save(stream, "PNG"))

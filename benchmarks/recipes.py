@@ -30,6 +30,7 @@ from benchmarks import demo
 from benchmarks.workers import workers
 from ral_env import bundle as bundles
 from ral_env import migrations
+from ral_env.files import check_writable, locked
 from ral_env.nets import PatchGANConfig
 from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS
@@ -202,7 +203,7 @@ def command(
     places = list(bundles) or [TASKS[env].bundle]
     file = Path(out)
     todo = [Job(v, env, b, s, seconds, file.parent) for b in places for s in seeds for v in names]
-    file.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(file)
     rows = read(file)
     done = set(map(_key, rows))
     left = [job for job in todo if job.key not in done]
@@ -211,8 +212,9 @@ def command(
     with workers(jobs) as run:
         list(run(train_control, controls.values()))
         for row in run(measure, left):
-            rows.append({key: str(value) for key, value in row.items()})
-            write_rows(file, rows)
+            with locked(file.parent):  # other processes may add to it, too
+                rows = [*read(file), {key: str(value) for key, value in row.items()}]
+                write_rows(file, rows)
             print(", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
     wanted = {job.key for job in todo}
     print("\n" + table([row for row in rows if _key(row) in wanted]))

@@ -45,7 +45,7 @@ from ral_env.nets import PixelCNN, PixelCNNConfig, eager, joint, native, represe
 from ral_env.nets.cache import Cache
 from ral_env.nets.graph import PRECISIONS, GraphSampler
 from ral_env.nets.noise import gumbel
-from ral_env.ranges import COUNT, check_ranges, check_values
+from ral_env.ranges import COUNT, THREADS, check_ranges, check_values
 from ral_env.tables import markdown_table
 
 
@@ -358,7 +358,7 @@ def command(
         repeats: Number of calls of which the fastest counts.
     """
     batches = batch if isinstance(batch, list) else [batch]
-    check_values(locals(), batch=COUNT, threads=COUNT, check=COUNT, repeats=COUNT)
+    check_values(locals(), batch=COUNT, threads=THREADS, check=COUNT, repeats=COUNT)
     torch_device(device)
     methods = Methods(fixed_point, graph or compile or device == "cuda", compile, check, repeats)
     chosen = {"small": SMALL, "paper": PAPER, "all": SMALL | PAPER}[networks]

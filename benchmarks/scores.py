@@ -27,7 +27,7 @@ from benchmarks.leaderboard.entries import uniform
 from ral_env import StandInWarning, __version__, reference
 from ral_env import bundle as bundles
 from ral_env.bundle import Bundle
-from ral_env.files import write_bytes
+from ral_env.files import check_writable, locked, write_bytes
 from ral_env.ranges import COUNT, SEED, check_values
 from ral_env.tables import markdown_table
 from ral_env.tasks import TASKS
@@ -183,12 +183,14 @@ def command(
     if tuned and len(envs) > 1:
         raise ValueError(f"--tuned is of one id, and envs are {len(envs)}: name one")
     file = Path(out)
+    check_writable(file)
     for env in envs:
         found = measure(env, count, seed, judges, tuned)
-        there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        there[env] = found
-        ordered = {name: there[name] for name in TASKS if name in there}
-        write_bytes(file, f"{json.dumps(ordered, indent=1)}\n".encode())
+        with locked(file.parent):  # other processes may add to it, too
+            there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            there[env] = found
+            ordered = {name: there[name] for name in TASKS if name in there}
+            write_bytes(file, f"{json.dumps(ordered, indent=1)}\n".encode())
         print(text(env, found), flush=True)
     print(f"wrote {file}: `python docs/make_pages.py` shows it on the pages of the ids")
 

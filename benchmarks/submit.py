@@ -33,6 +33,7 @@ from benchmarks.leaderboard.protocol import SAMPLES, line, measure
 from benchmarks.leaderboard.results import Results
 from ral_env.bundle import Bundle
 from ral_env.envs.vector import LatentCanvasVectorEnv
+from ral_env.files import check_writable
 from ral_env.ranges import SEED, check_values
 
 Act = Callable[[np.ndarray, np.random.Generator], Any]
@@ -159,6 +160,8 @@ def command(
         )
     torch.set_num_threads(1)
     bundle = load_bundle(env)
+    results = Results(Path(out, f"{env}.csv"))
+    check_writable(results.file)
     if samples is not None:
         contender = from_file(Path(samples).expanduser(), bundle, count)
     else:
@@ -166,7 +169,6 @@ def command(
     figures = measure(contender, bundle, seed, count, judges)
     key = {"env": env, "entry": name, "seed": seed, "budget": 0.0, "samples": count,
            "judges": judges, "settings": "{}"}  # fmt: skip
-    results = Results(Path(out, f"{env}.csv"))
     results.add(line(key, bundle, contender, figures))
     print(f"{table(results.records)}\n\nresults: {results.file}")
 

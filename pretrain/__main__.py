@@ -15,7 +15,7 @@ from pretrain.recipe_table import recipe_table
 from pretrain.recipes import RECIPES
 from pretrain.run import pretrain
 from ral_env.envs.options import torch_device
-from ral_env.ranges import COUNT, SEED, check_values
+from ral_env.ranges import SEED, THREADS, check_values
 
 DESCRIPTION = """
 Train a VQ-VAE, priors and a discriminator on images and write them as a bundle. The same command
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     if changes == ["help"]:
         print(help_text(RECIPES[recipe]))
         return
-    check_values(arguments, threads=COUNT, seed=SEED)
+    check_values(arguments, threads=THREADS, seed=SEED)
     torch_device(arguments["device"])
     torch.set_num_threads(arguments["threads"])
     work = Path(arguments["work"] or f"runs/pretrain/{recipe}")

@@ -43,6 +43,7 @@ from pretrain.recipes import RECIPES
 from pretrain.vqvae import codebooks, losses
 from ral_env.nets import VQVAE, PixelCNN, PixelCNNConfig, VQVAEConfig
 from ral_env.nets.cache import Cache
+from ral_env.ranges import COUNT, THREADS, check_values
 
 
 def saved_bytes(net: nn.Module, forward: Callable[[], Tensor]) -> int:
@@ -360,6 +361,7 @@ def command(
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe={recipe!r}, expected one of {', '.join(RECIPES)}")
+    check_values({"threads": threads, "batch": batch}, threads=THREADS, batch=COUNT)
     torch.set_num_threads(threads)
     if part in ("memory", "both"):
         print("Memory, float32 (computed): a training step of the whole batch; 16 samples\n")

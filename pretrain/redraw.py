@@ -25,6 +25,7 @@ from pretrain.run import VERSION
 from ral_env import bundle
 from ral_env.migrations import old_names
 from ral_env.nets import joint
+from ral_env.ranges import SEED, THREADS, check_values
 
 __getattr__ = old_names("pretrain.redraw")
 
@@ -104,6 +105,7 @@ def command(seed: int, out: str, bundle_name: str = "oracle", threads: int = 1) 
         bundle_name: Name or path of a bundle with an oracle.
         threads: Number of torch's threads.
     """
+    check_values(locals(), seed=SEED, threads=THREADS)
     torch.set_num_threads(threads)
     made = bundle.load(bundle_name)
     print(f"wrote {redraw_oracle(made, recipe_of(made), seed, Path(out))}")

@@ -17,6 +17,7 @@ from pretrain.configs import Recipe
 from pretrain.discriminator import fit_bundle
 from pretrain.recipes import recipe_of
 from ral_env import bundle
+from ral_env.ranges import SEED, THREADS, check_values
 
 
 def renew(made: bundle.Bundle, recipe: Recipe, seed: int, out: Path) -> Path:
@@ -58,6 +59,7 @@ def command(bundle_name: str, out: str, seed: int = 0, threads: int = 1) -> None
         seed: Seed of everything new.
         threads: Number of torch's threads.
     """
+    check_values(locals(), seed=SEED, threads=THREADS)
     torch.set_num_threads(threads)
     made = bundle.load(bundle_name)
     print(f"wrote {renew(made, recipe_of(made), seed, Path(out))}")

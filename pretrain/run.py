@@ -93,7 +93,7 @@ def pretrain(
     check_recipe(recipe, processes.count)
     check_packages()
     bundle.check_place(out)
-    check_writable(out)
+    check_writable(out, folder=True)
     base = load_base(recipe, folder)
     images = _load_images(recipe, folder, seed, flip, classes)
     recipe = _with_features(recipe, images, classes)

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import errno
 import hashlib
+import io
 import itertools
 import os
 import shutil
@@ -145,14 +146,37 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def check_writable(file: Path) -> None:
+def write_stream(file: Path, write: Callable[[io.BytesIO], Any]) -> None:
+    """Write a picture, say, whole or not at all; the folder that it is in is made if it is missing.
+
+    Args:
+        file: what is written.
+        write: puts it into a stream.
+
+    Raises:
+        DiskError: as of :func:`write_bytes`.
+    """
+    stream = io.BytesIO()
+    write(stream)
+    with told(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(file, stream.getvalue())
+
+
+def check_writable(file: Path, folder: bool = False) -> None:
     """See that a file can be written there, before the work that it is to hold.
 
     The folder that it is in is made if it is missing; what is there already stays as it is.
 
+    Args:
+        file: what is to be written.
+        folder: whether it is to be a folder.
+
     Raises:
         DiskError: if it cannot.
     """
+    if file.is_dir() and not folder:
+        raise DiskError(f"cannot write {file}: it is a folder")
     fresh = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
     with told(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -237,3 +261,19 @@ class Lock:
 
     def __del__(self) -> None:
         self.release()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a folder while something in it is replaced: whether nobody else does so meanwhile.
+
+    Args:
+        folder: it exists.
+        wait: whether to wait for who holds it.
+    """
+    lock = Lock(folder)
+    taken = lock.take(wait)
+    try:
+        yield taken and lock.known
+    finally:
+        lock.release()

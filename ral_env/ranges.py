@@ -10,6 +10,7 @@ from typing import Any
 
 SEED = "[0, 4294967295]"  # what numpy, Gymnasium and PyTorch all take
 COUNT = "[1, inf)"
+THREADS = "[1, 1024]"  # OpenMP ends a process that asks for more than the system gives
 _INTERVAL = re.compile(r"^([\[(])\s*([^,\s]+)\s*,\s*([^,\s]+)\s*([\])])$")
 
 

@@ -11,6 +11,7 @@ from agents.evaluation import frontier_picture
 from agents.evaluation.comparison import Comparison, Settings, check_codecs
 from agents.evaluation.image_folder import is_image_folder
 from ral_env import bundle as bundles
+from ral_env.files import check_writable, write_bytes
 from ral_env.tasks import TASKS
 
 
@@ -47,6 +48,8 @@ def evaluate(
     for name, one in loaded.items():
         if not one.priors and not folders:
             raise ValueError(f"{name!r} has no priors to sample from: leave it out")
+    for file in ([picture] if settings.temperatures else []) + ([out] if out else []):
+        check_writable(Path(file))
     comparison = Comparison(first, settings)
     for name, one in loaded.items():
         comparison.add_bundle(name, one)
@@ -58,11 +61,8 @@ def evaluate(
         frontier_picture.save(comparison.frontiers, picture, real, comparison.nll_bound)
         print(f"\nThe frontier's curves: {picture}")
     if out:
-        path = Path(out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({"bundles": list(names)} | comparison.record(), indent=2), encoding="utf-8"
-        )
+        text = json.dumps({"bundles": list(names)} | comparison.record(), indent=2)
+        write_bytes(Path(out), f"{text}\n".encode())
 
 
 def _load(name: str) -> bundles.Bundle:

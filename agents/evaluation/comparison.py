@@ -27,7 +27,7 @@ from agents.training.files import Row
 from ral_env.bundle import Bundle
 from ral_env.nets import Prior
 from ral_env.picture import to_bytes
-from ral_env.ranges import check_ranges
+from ral_env.ranges import SEED, check_ranges
 from ral_env.tables import markdown_table
 
 FRONTIER_COLUMNS = (
@@ -64,6 +64,7 @@ class Settings:
         check_ranges(
             self,
             count="[20, inf)",
+            seed=SEED,
             judges="[0, inf)",
             judge_steps="[1, inf)",
             judge_seconds="(0, inf)",

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure  # without pyplot: no display, no global st
 
 from agents.evaluation.frontier import Frontier
 from agents.training.files import Row
+from ral_env.files import write_stream
 
 # Each panel's figures across and up, and where better is.
 PANELS = (
@@ -28,8 +29,7 @@ def save(
     bound: float = float("inf"),
 ) -> None:
     """Save :func:`figure` as a PNG file; missing folders are made."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure(frontiers, real, bound).savefig(path, format="png")
+    write_stream(Path(path), figure(frontiers, real, bound).savefig)
 
 
 def figure(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from agents.evaluation.guard import Guard
 from agents.reinforce.config import Config
-from agents.training.discriminator import Adversary, Canvases
+from agents.training.discriminator import Adversary, Canvases, check_shift
 from agents.training.levels import LEARNING, check_levels
 from agents.training.processes import Processes
 from ral_env import bundle as bundles
@@ -111,6 +111,7 @@ class TrainState:
             self.learning.parameters(), lr=config.learning_rate, betas=config.betas
         )
         own = config.reward_fn is not None  # the bundle's discriminator then only watches
+        check_shift(config.discriminator, self.bundle, config.discriminator_input)
         self.adversary = Adversary(
             self._discriminator().to(device),
             config.discriminator,

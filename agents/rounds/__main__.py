@@ -27,7 +27,7 @@ from agents.training.command import (
     stored_settings,
 )
 from ral_env import StandInWarning, migrations
-from ral_env.ranges import COUNT, check_values
+from ral_env.ranges import THREADS, check_values
 
 # Every field of Config is in one group of the help.
 GROUPS = {
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     add_config(parser, Config, GROUPS)
     parser.set_defaults(default_settings(argv))
     arguments = parser.parse_args(argv)
-    check_values(vars(arguments), threads=COUNT)
+    check_values(vars(arguments), threads=THREADS)
     torch.set_num_threads(arguments.threads)
     config = make_config(parser, arguments, Config)
     out = arguments.out or default_folder(config.env, "rounds", config.seed)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from agents.rounds.config import Config
 from agents.training.command import load_bundle
-from agents.training.discriminator import Adversary, Canvases, discriminator_sizes
+from agents.training.discriminator import Adversary, Canvases, check_shift, discriminator_sizes
 from agents.training.levels import LEARNING, check_levels
 from agents.training.processes import Processes
 from ral_env import bundle as bundles
@@ -56,6 +56,7 @@ class TrainState:
         self.bundle = load_bundle(config.env, config.bundle) if bundle is None else bundle
         self.layout = self.bundle.layout
         check_levels(config.levels, self.bundle)
+        check_shift(config.discriminator, self.bundle, config.discriminator_input)
         self.levels = LEARNING[config.levels]
         _check_priors(self.bundle.priors)
         self.policies: Any = self.frozen(nn.ModuleList(self.bundle.priors))

@@ -19,7 +19,7 @@ from agents.training.command import (
     stored_settings,
 )
 from ral_env import migrations
-from ral_env.ranges import COUNT, check_values
+from ral_env.ranges import THREADS, check_values
 
 # Every field of Config is in one group of the help.
 GROUPS = {
@@ -85,7 +85,7 @@ def parse(algo: str, argv: list[str]) -> Asked:
     if arguments.resume and (stored := stored_settings(out, "sb3", Config)):
         parser.set_defaults(stored)
         arguments = parser.parse_args(words)
-    check_values(vars(arguments), threads=COUNT)
+    check_values(vars(arguments), threads=THREADS)
     return Asked(make_config(parser, arguments, Config), out, arguments.threads, arguments.resume)
 
 

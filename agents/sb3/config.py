@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agents.training.discriminator import DiscriminatorTraining
-from ral_env.ranges import COUNT, SEED, check_ranges
+from ral_env.ranges import COUNT, SEED, check_ranges, check_values
+
+# Of the further arguments, the numbers that break a run without a word, or after hours.
+RANGES = {
+    "n_steps": COUNT, "batch_size": COUNT, "n_epochs": COUNT, "learning_rate": "(0, inf)",
+    "gamma": "[0, 1]", "gae_lambda": "[0, 1]", "clip_range": "(0, inf)",
+    "clip_range_vf": "(0, inf)", "ent_coef": "(-inf, inf)", "vf_coef": "[0, inf)",
+    "max_grad_norm": "(0, inf)", "target_kl": "(0, inf)", "buffer_size": COUNT,
+    "learning_starts": "[0, inf)", "tau": "[0, 1]", "target_update_interval": COUNT,
+    "exploration_fraction": "(0, 1]", "exploration_initial_eps": "[0, 1]",
+    "exploration_final_eps": "[0, 1]",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,3 +96,4 @@ class Config:
             checkpoint_every=COUNT,
             seed=SEED,
         )
+        check_values(self.settings, **{k: v for k, v in RANGES.items() if k in self.settings})

@@ -7,6 +7,7 @@ nothing: what swapping the algorithm alone leads to.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
 import time
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ from agents.sb3.figures import logger
 from agents.sb3.policy import PixelCNNPolicy
 from agents.sb3.vec_env import LatentCanvasVecEnv, make_vec_env, vector_env
 from agents.training.checkpoint import Checkpoint
+from agents.training.discriminator import check_shift
 from agents.training.files import read_tensors
 from agents.training.processes import Processes
 from agents.training.run_folder import RunFolder
@@ -60,6 +62,8 @@ def build(algo: str, config: Config) -> tuple[Any, list[BaseCallback]]:
         reward_source=config.reward_source, reward_fn=config.reward_fn, device=config.device,
         **bundle,
     )  # fmt: skip
+    made = vector_env(envs).envs
+    check_shift(config.discriminator, made.bundle, made.discriminator_input)
     settings: dict[str, Any] = dict(config.settings)
     if config.learning_rate is not None:
         settings["learning_rate"] = config.learning_rate
@@ -75,7 +79,19 @@ def _fine_tuned_prior(algo: str, envs: Any, settings: dict[str, Any]) -> Any:
         from sb3_contrib import TRPO as algorithm  # an extra
     else:
         algorithm = {"ppo": PPO, "a2c": A2C}[algo]
+    _check_names(algorithm, settings)
     return algorithm(PixelCNNPolicy, envs, **defaults(algorithm, envs, **settings))
+
+
+def _check_names(algorithm: type, settings: Mapping[str, Any]) -> None:
+    """Refuse arguments that an algorithm does not have, or that are decided here."""
+    decided = {"self", "policy", "env", "_init_setup_model"}
+    known = set(inspect.signature(algorithm).parameters) - decided
+    if unknown := sorted(set(settings) - known):
+        raise ValueError(
+            f"settings {unknown}, which {algorithm.__name__} does not take: expected some of "
+            f"{sorted(known)}"
+        )
 
 
 def _callbacks(config: Config) -> list[BaseCallback]:
@@ -102,12 +118,16 @@ def _policy_from_nothing(algo: str, envs: Any, settings: dict[str, Any]) -> Any:
     policy = {"features_extractor_class": CodeEmbeddingExtractor}
     if algo == "dqn":
         # A replay buffer pays what an earlier discriminator thought: the bundle's stays as it is.
-        settings = {"train_freq": 4, "learning_starts": 1000, "buffer_size": 100_000} | settings
-        return DQN("MlpPolicy", envs, gamma=1.0, policy_kwargs=policy, **settings)
-    from sb3_contrib import MaskablePPO  # an extra
+        algorithm = DQN
+        own = {"train_freq": 4, "learning_starts": 1000, "buffer_size": 100_000}
+    else:
+        from sb3_contrib import MaskablePPO as algorithm  # an extra
 
-    settings = {"n_steps": length, "batch_size": 256} | settings
-    return MaskablePPO("MlpPolicy", envs, gamma=1.0, policy_kwargs=policy, **settings)
+        own = {"n_steps": length, "batch_size": 256}
+    _check_names(algorithm, settings)
+    arguments = {"gamma": 1.0, **own, **settings}
+    arguments["policy_kwargs"] = policy | (settings.get("policy_kwargs") or {})
+    return algorithm("MlpPolicy", envs, **arguments)
 
 
 def sample_canvases(model: Any, bundle: Bundle, count: int) -> list[torch.Tensor]:

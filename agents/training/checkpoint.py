@@ -10,6 +10,7 @@ import torch
 from agents.training.files import read_tensors, write_tensors
 from agents.training.processes import Processes
 from ral_env import migrations
+from ral_env.files import told
 
 
 class Checkpoint:
@@ -56,7 +57,8 @@ class Checkpoint:
                 "parts": {name: part.state_dict() for name, part in self.parts.items()},
                 "ranks": ranks,
             }
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with told(self.file):
+                self.file.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(self.file, whole)
 
     def restore(self) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -64,6 +64,25 @@ class DiscriminatorTraining:
         )
 
 
+def check_shift(training: DiscriminatorTraining, bundle: Bundle, input: str) -> None:
+    """Refuse an augmentation that moves all that a discriminator is shown out of its sight.
+
+    Args:
+        training: how it learns.
+        bundle: whose canvases it is shown.
+        input: ``image``, or ``codes`` for codebook vectors.
+
+    Raises:
+        ValueError: says by how much an input may be moved at most.
+    """
+    side = bundle.image_size if input == "image" else min(bundle.layout.levels[-1])
+    if training.shift >= side:
+        raise ValueError(
+            f"discriminator.shift={training.shift}, expected less than {side}: inputs of "
+            f"discriminator_input={input!r} have as many cells a side"
+        )
+
+
 def scores(net: nn.Module, inputs: Tensor) -> Tensor:
     """D(x), the mean of the score map (Eq. 6): (B,)."""
     return net(inputs).mean((1, 2, 3))

@@ -209,6 +209,8 @@ def optimise(
     )
     if saved and saved.exists():
         run.state |= saved.restore()[0]
+    elif saved:
+        saved.save(run.state)  # where to begin anew, and whether it can be written at all
     run.start_clock()
     batches = _batches(load, count, training, seed, run.state["step"], run.processes)
     name = label if run.processes.rank == 0 else ""

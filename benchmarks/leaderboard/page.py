@@ -14,6 +14,7 @@ from agents.evaluation.evaluator import headings
 from agents.evaluation.metrics import interval
 from benchmarks.leaderboard.entries import ENTRIES
 from benchmarks.leaderboard.results import Record
+from ral_env.files import write_stream
 from ral_env.tables import markdown_table
 
 BLUE, INK = "#0072B2", "#1a1a1a"  # of all pictures of the docs
@@ -105,5 +106,7 @@ def figure(records: Sequence[Record], env: str) -> Figure:
 
 def save_figure(records: Sequence[Record], env: str, file: Path) -> None:
     """Write :func:`figure` as a PNG file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure(records, env).savefig(file, format="png", metadata={"Software": None})
+    made = figure(records, env)
+    write_stream(
+        file, lambda stream: made.savefig(stream, format="png", metadata={"Software": None})
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.training.files import write_rows
 from benchmarks.leaderboard.entries import ENTRIES
-from ral_env.files import number
+from ral_env.files import check_writable, locked, number
 
 Record = dict[str, Any]  # a run's line in the CSV file
 
@@ -30,10 +30,13 @@ class Results:
 
     def __init__(self, file: Path):
         self.file = file
-        self.records: list[Record] = []
-        if file.exists():
-            with file.open(newline="", encoding="utf-8") as stream:
-                self.records = [self._record(row) for row in csv.DictReader(stream)]
+        self.records = self._read()
+
+    def _read(self) -> list[Record]:
+        if not self.file.exists():
+            return []
+        with self.file.open(newline="", encoding="utf-8") as stream:
+            return [self._record(row) for row in csv.DictReader(stream)]
 
     def _record(self, row: Mapping[str, str]) -> Record:
         try:
@@ -53,10 +56,11 @@ class Results:
         return any(all(r.get(name) == v for name, v in wanted.items()) for r in self.records)
 
     def add(self, record: Record) -> None:
-        """Add a run's line; the file is written whole."""
-        self.records.append(record)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(self.file, self.records)
+        """Add a run's line to what the file holds now: other processes may add to it, too."""
+        check_writable(self.file)
+        with locked(self.file.parent):
+            self.records = [*self._read(), record]
+            write_rows(self.file, self.records)
 
 
 def best_settings(trials: Results, entry: str, bundle: str) -> Mapping[str, Any]:

@@ -127,7 +127,11 @@ def wrong_fields(manifest: Mapping[str, Any]) -> str | None:
     for names in (inputs, manifest["features"]):
         if len(set(names)) < len(names):
             return f"names are given twice: {_short(names)}"
-    return _wrong_stems(list(manifest["nets"]), inputs, manifest["features"])
+    if wrong := _wrong_stems(list(manifest["nets"]), inputs, manifest["features"]):
+        return wrong
+    # Read with the manifest, where all else in a net's config is read with its weights.
+    size = manifest["nets"]["vqvae"]["config"].get("image_size")
+    return None if whole(1, SIZE)(size) else f"image_size of its VQ-VAE is {_short(size)}"
 
 
 def _wrong_stems(

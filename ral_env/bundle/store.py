@@ -6,8 +6,7 @@ import copyreg
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ral_env.bundle.packing import packed_bytes
 from ral_env.bundle.parts import Bundle, from_nets
 from ral_env.bundle.places import absolute, find
 from ral_env.bundle.verify import obstacle, verify_bundle, wrong_codes
-from ral_env.files import Lock, check_room, told
+from ral_env.files import check_room, locked, told
 
 
 def load(name_or_path: str | os.PathLike[str], verify: bool = True) -> Bundle:
@@ -85,7 +84,7 @@ def save(
     with told(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         check_room(path.parent, size, f"bundle {path.name}")
-        with _locked(path.parent, wait=True) as alone:
+        with locked(path.parent, wait=True) as alone:
             if alone:
                 _recover(path)
             try:
@@ -115,7 +114,7 @@ def recover(path: str | os.PathLike[str]) -> None:
     :func:`save` does so, too. While another process saves in the same folder, nothing is done.
     """
     path = Path(path)
-    with _locked(path.parent, wait=False) as alone:
+    with locked(path.parent, wait=False) as alone:
         if alone:
             _recover(path)
 
@@ -128,17 +127,6 @@ def _recover(path: Path) -> None:
             os.rename(old, path)
     for fresh in path.parent.glob(f".{path.name}.????????"):
         shutil.rmtree(fresh)
-
-
-@contextmanager
-def _locked(folder: Path, wait: bool) -> Iterator[bool]:
-    """Hold the folder in which bundles are saved: whether nobody else saves there meanwhile."""
-    lock = Lock(folder)
-    taken = lock.take(wait)
-    try:
-        yield taken and lock.known
-    finally:
-        lock.release()
 
 
 def size_of(bundle: Bundle, half: bool = False) -> int:

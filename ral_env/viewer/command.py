@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ral_env import bundle as bundles
 from ral_env import film
-from ral_env.ranges import COUNT, check_values
+from ral_env.ranges import THREADS, check_values
 from ral_env.tasks import expect_ours
 from ral_env.viewer.sources import Library
 
@@ -53,7 +53,7 @@ def command(
     from ral_env.viewer.server import app
 
     expect_ours(env)
-    check_values(locals(), port="[0, 65535]", threads=COUNT)
+    check_values(locals(), port="[0, 65535]", threads=THREADS)
     torch.set_num_threads(threads)
     chosen = run or bundle or env
     if bundle:

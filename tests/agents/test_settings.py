@@ -6,7 +6,10 @@ from ral_env.cli import main
 
 TRAIN = ["train", "--env", "RALDigits-v0", "--preset", "small"]
 PPO = ["train", "--algo", "ppo", "--env", "RALDigits-v0"]
+ROUNDS = ["train", "--algo", "rounds", "--env", "RALDigits-v0"]
+DQN = ["train", "--algo", "dqn", "--env", "RALDigits-v0"]
 PRETRAIN = ["pretrain", "--recipe", "digits"]
+EVALUATE = ["evaluate", "digits", "--temperatures", "[]"]
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,21 @@ PRETRAIN = ["pretrain", "--recipe", "digits"]
         ([*TRAIN, "--seed", "-1"], "seed=-1, expected a number in [0, 4294967295]"),
         ([*TRAIN, "--seed", str(2**70)], f"seed={2**70}, expected"),
         ([*TRAIN, "--threads", "0"], "threads=0, expected"),
+        ([*TRAIN, "--threads", "1000000"], "threads=1000000, expected a number in [1, 1024]"),
+        ([*TRAIN, "--discriminator.shift", "100"], "discriminator.shift=100, expected less than"),
+        ([*ROUNDS, "--discriminator.shift", "100"], "discriminator.shift=100, expected less than"),
+        ([*PPO, "--discriminator.shift", "100"], "discriminator.shift=100, expected less than"),
+        ([*PPO, "--settings", '{"gae_lambda": 9}'], "gae_lambda=9, expected"),
+        ([*PPO, "--settings", '{"n_epochs": -1}'], "n_epochs=-1, expected"),
+        ([*PPO, "--settings", '{"clip_range": "x"}'], "clip_range='x', expected"),
+        ([*PPO, "--settings", '{"n_epoch": 1}'], "settings ['n_epoch'], which PPO does not take"),
+        ([*DQN, "--settings", '{"buffer_size": -1}'], "buffer_size=-1, expected"),
+        ([*DQN, "--settings", '{"env": 1}'], "settings ['env'], which DQN does not take"),
+        ([*EVALUATE, "--seed", "-1"], "seed=-1, expected"),
+        ([*EVALUATE, "--out", "/proc/x/y.json"], "cannot write /proc/x/y.json: "),
+        ([*EVALUATE, "--out", "/tmp"], "cannot write /tmp: it is a folder"),
+        (["demo", "--env", "RALDigits-v0", "--out", "/proc/x"], "cannot write /proc/x/results.js"),
+        (["demo", "--seconds", "-1"], "seconds=-1.0, expected"),
         ([*PPO, "--seed", str(2**70)], f"seed={2**70}, expected"),
         ([*PPO, "--threads", "0"], "threads=0, expected"),
         ([*PRETRAIN, "--seed", "-1"], "seed=-1, expected"),

@@ -153,6 +153,14 @@ def test_runs_that_are_there_are_left_out_and_others_are_added(tmp_path, capsys)
     assert rows[0]["forward_nll"] == "" and float(rows[1]["forward_nll"]) > 0
 
 
+def test_two_that_add_to_the_same_results_lose_no_line(tmp_path):
+    first, second = (Results(tmp_path / "made" / "x.csv") for _ in range(2))
+    for seed, results in enumerate((first, second, first)):
+        results.add({"entry": "MLE prior", "seed": seed})
+    assert [r["seed"] for r in Results(first.file).records] == [0, 1, 2]
+    assert [file.name for file in first.file.parent.iterdir()] == ["x.csv"]
+
+
 def test_each_of_several_bundles_has_a_run_and_its_own_canvases(tmp_path, digits):
     other = tmp_path / "other"  # where other canvases are for testing
     bundle.save(

@@ -19,13 +19,13 @@ pytestmark = [
 # In the order of their first writes. With a number: that file is there, and is written once more.
 MOMENTS = {
     "oracle": [
-        "config.json", "vqvae.csv", "vqvae.pt", ("vqvae.pt", 2), "codes.npy.json", "codes.npy",
-        ("codes.npy.json", 1), "features.pt", "selfsupervised.pt", "distance.pt", "oracle_0.csv",
-        "oracle_0.pt", ("oracle_0.pt", 2), "oracle_codes.pt", "prior_0.csv", "prior_0.pt",
+        "config.json", "vqvae.pt", "vqvae.csv", ("vqvae.pt", 2), "codes.npy.json", "codes.npy",
+        ("codes.npy.json", 1), "features.pt", "selfsupervised.pt", "distance.pt", "oracle_0.pt",
+        "oracle_0.csv", ("oracle_0.pt", 2), "oracle_codes.pt", "prior_0.pt", "prior_0.csv",
         ("prior_0.pt", 1), "discriminator.pt", "discriminator_image.pt", "metrics.json", "made",
     ],
     "faces128": [
-        "vqvae.pt", "codes.npy", "prior_0.pt", ("prior_0.pt", 3), "prior_1.csv", "prior_1.pt",
+        "vqvae.pt", "codes.npy", "prior_0.pt", ("prior_0.pt", 3), "prior_1.pt", "prior_1.csv",
         ("prior_1.pt", 2), "discriminator_codes.pt", "made",
     ],
 }  # fmt: skip

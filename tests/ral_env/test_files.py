@@ -70,6 +70,22 @@ def test_a_file_that_could_not_be_written_is_refused_before_the_work(tmp_path):
         check_writable(tmp_path / "a file" / "film.gif")
     check_writable(tmp_path / "new" / "film.gif")
     assert not list((tmp_path / "new").iterdir())
+    with pytest.raises(DiskError, match="cannot write .*new: it is a folder"):
+        check_writable(tmp_path / "new")
+    check_writable(tmp_path / "new", folder=True)
+
+
+def test_a_picture_is_there_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "made" / "picture.png"
+    files.write_stream(file, lambda stream: stream.write(b"all of it"))
+
+    def half(stream):
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write_stream(file, half)
+    assert file.read_bytes() == b"all of it" and len(list(file.parent.iterdir())) == 1
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])

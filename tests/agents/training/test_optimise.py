@@ -20,6 +20,7 @@ from agents.training.optimise import FREE, Training, examples
 from agents.training.processes import Processes
 from pretrain import vqvae
 from pretrain.vqvae import VQVAETraining
+from ral_env.files import DiskError
 from ral_env.nets import PatchGAN, PatchGANConfig, PixelCNN, PixelCNNConfig, VQVAEConfig
 
 
@@ -90,6 +91,24 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been(fit, step, tmp_path):
     assert file.exists()
     same(fit(file), fit())
     assert [f.name for f in file.parent.iterdir()] == ["state.pt"], "nothing else is left behind"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fit", [fit_prior, fit_vqvae])
+def test_a_run_cut_before_its_first_update_has_a_checkpoint_and_goes_on(fit, tmp_path):
+    file = tmp_path / "state.pt"
+    with pytest.raises(Cut):
+        fit(file, cut_at(0))
+    assert torch.load(file, weights_only=True)["state"]["step"] == 0
+    same(fit(file), fit())
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told_before_the_first_update(tmp_path):
+    (tmp_path / "a file").touch()
+    seen = []
+    with pytest.raises(DiskError, match="cannot write .*state.pt"):
+        fit_prior(tmp_path / "a file" / "state.pt", lambda rows, net: seen.append(rows))
+    assert not seen
 
 
 @pytest.mark.usefixtures("heeded_signals")
