@@ -143,6 +143,7 @@ def _stand_in(
     fakes: int,
     batch: int,
     steps: int,
+    steps_of_codes: int = 2000,
 ) -> Recipe:
     """Procedural faces in the shape of one of the paper's experiments.
 
@@ -163,7 +164,9 @@ def _stand_in(
         ),
         discriminator_steps=steps,
         discriminator_batch=batch,
-        other_discriminator=_of_codes(vqvae.code_dim * vqvae.levels, vqvae.grids[-1][0]),
+        other_discriminator=dataclasses.replace(
+            _of_codes(vqvae.code_dim * vqvae.levels, vqvae.grids[-1][0]), steps=steps_of_codes
+        ),
         fakes=fakes,
         spoilt=_SPOILT,
         features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
@@ -366,12 +369,12 @@ RECIPES: dict[str, Recipe] = {
         # The codes are those of the image at 128 pixels: finer detail of a drawn face is edges.
         _stand_in("faces256",
                   VQVAEConfig(256, 48, 32, 1, 512, 24, levels=2, narrow=True, enlarge=2),
-                  (_level(32, 64, 4, 1, 1), _averaged(8, 4500, 450)),
-                  (_level(64, 32, 3, 0, 1, condition=3), _averaged(2, 5000, 500)),
+                  (_level(32, 64, 4, 1, 1), _averaged(8, 2200, 550)),
+                  (_level(64, 32, 3, 0, 1, condition=3), _averaged(2, 2600, 650)),
                   count=20_000,
                   vqvae_training=VQVAETraining(steps=1800, batch=8, learning_rate=2e-3,
                                                revive_below=1, validate_every=600),
-                  keep=(400, 100, 250), fakes=512, batch=16, steps=200),
+                  keep=(400, 100, 250), fakes=512, batch=16, steps=200, steps_of_codes=400),
         _stand_in("faces512", VQVAEConfig(512, 24, 16, 3, 512, 16, levels=2),
                   (_level(32, 24, 3, 0, 1), _quick(8, 500)),
                   (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 300)),
