@@ -1,7 +1,7 @@
 """The leaderboard's runs: every algorithm gets the same seconds and is measured alike.
 
     ral bench algorithms --envs '["RALMNIST-v0"]' --seeds 5      # all entries; goes on if cut
-    ral bench algorithms --trials                                # first: settings, on `tuning`
+    ral bench algorithms --trials true                           # first: settings, on `tuning`
     ral bench algorithms --entries '["rounds"]' --seeds 1        # any row again
 
 Results are lines of ``OUT/ENV.csv``; docs/make_leaderboard.py makes the page of those in
