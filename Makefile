@@ -34,7 +34,8 @@ demo: .venv/installed
 docs: .venv/docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-# The course's notebooks, run and written with their outputs; FAST=1 makes short work of each.
+# The course's notebooks, run and written with their outputs; FAST=1 makes short work of each, and
+# leaves those that the site shows.
 notebooks: .venv/docs
 	OMP_NUM_THREADS=1 FAST=$(FAST) $(BIN)/python docs/course/build.py $(NOTEBOOKS)
 

@@ -1,7 +1,7 @@
 """The leaderboard's runs: every algorithm gets the same seconds and is measured alike.
 
     ral bench algorithms --envs '["RALMNIST-v0"]' --seeds 5      # all entries; goes on if cut
-    ral bench algorithms --trials                                # first: settings, on `tuning`
+    ral bench algorithms --trials true                           # first: settings, on `tuning`
     ral bench algorithms --entries '["rounds"]' --seeds 1        # any row again
     ral bench algorithms --envs '["RALDigits-v0"]' --bundles '["runs/fold-0", "runs/fold-1"]'
 

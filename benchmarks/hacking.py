@@ -1,10 +1,11 @@
 """How a reward is hacked: the policy learns against a discriminator that learns no more.
 
     ral bench hacking --env RALMNIST-v0 --iterations 3000
+    ral bench hacking --env RALDigits-v0 --iterations 300 --seeds 3 --judges 0   # docs/agents.md
 
 The score by that discriminator rises and rises; fresh judges, the Fréchet distance and coverage say
 what becomes of the canvases. Beside it the same loop whose discriminator goes on learning. One line
-of OUT/ENV.csv for each point of the curves, one picture.
+of OUT/ENV.csv for each point of the curves, one picture with the curves of all seeds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
@@ -55,8 +57,8 @@ def curve(
             Contender(list(policies), temperatures=(1.0,)), bundle, seed, samples, judges
         )
         torch.set_rng_state(state)
-        rows.append({"arm": arm, "iteration": iteration, **figures})
-        print(f"  {arm}, iteration {iteration}: score {figures['score']:.3f}, "
+        rows.append({"arm": arm, "seed": seed, "iteration": iteration, **figures})
+        print(f"  {arm}, seed {seed}, iteration {iteration}: score {figures['score']:.3f}, "
               f"FD {figures.get('fd', float('nan')):.2f}", flush=True)  # fmt: skip
         return {}
 
@@ -67,20 +69,22 @@ def curve(
 
 
 def figure(rows: Sequence[dict[str, Any]], env: str) -> Figure:
-    """A panel for each figure, a line for each arm."""
+    """A panel for each figure; for each arm a thin line a seed, and a thick one of their means."""
     shown = [name for name in PANELS if name in rows[0]]
-    made = Figure(figsize=(3.1 * len(shown), 3.2), dpi=110, layout="constrained")
+    made = Figure(figsize=(8, 2.6), layout="constrained")
     for panel, name in zip(made.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for arm, style in zip(ARMS, ("o-", "s--"), strict=True):
-            points = [(row["iteration"], row[name]) for row in rows if row["arm"] == arm]
-            panel.plot(*zip(*points, strict=True), style, ms=4, label=ARMS[arm])
-        panel.set_title(PANELS[name], fontsize=8, loc="left")
-        panel.set_xlabel("iterations", fontsize=8)
-        panel.tick_params(labelsize=8)
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-    made.legend(*made.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2,
-                fontsize=8).set_frame_on(False)  # fmt: skip
+            curves: dict[int, list[tuple[int, float]]] = {}
+            for row in rows:
+                if row["arm"] == arm:
+                    curves.setdefault(row["seed"], []).append((row["iteration"], row[name]))
+            (line,) = panel.plot(*np.mean(list(curves.values()), 0).T, style, ms=4, label=ARMS[arm])
+            for points in curves.values():
+                panel.plot(*zip(*points, strict=True), style[1:], marker="", lw=0.7, alpha=0.6,
+                           color=line.get_color())  # fmt: skip
+        panel.set(title=PANELS[name], xlabel="iterations")
+        panel.title.set_fontsize(8)
+    made.legend(*made.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     made.suptitle(env, fontsize=9)
     return made
 
@@ -92,6 +96,7 @@ def command(
     samples: int = 1000,
     judges: int = 3,
     seed: int = 0,
+    seeds: int = 1,
     out: str = "runs/hacking",
 ) -> None:
     """Train far too long against a discriminator that stays as it is, and against one that learns.
@@ -103,11 +108,13 @@ def command(
         samples: Number of samples that are measured each time.
         judges: Number of judges each time, 2 or more; 0 leaves them out.
         seed: Seed of everything.
+        seeds: Number of runs of each arm, with that seed and those after it.
         out: Folder of the results.
     """
     check_values(
-        locals(), iterations=COUNT, points=COUNT, samples="[20, inf)", judges="[0, inf)", seed=SEED
-    )
+        locals(), iterations=COUNT, points=COUNT, samples="[20, inf)", judges="[0, inf)", seed=SEED,
+        seeds=COUNT,
+    )  # fmt: skip
     torch.set_num_threads(1)
     bundle = load_bundle(env)
     folder = Path(out)
@@ -115,11 +122,12 @@ def command(
     rows = [
         row
         for arm in ARMS
-        for row in curve(env, bundle, arm, iterations, points, samples, judges, seed)
+        for one in range(seed, seed + seeds)
+        for row in curve(env, bundle, arm, iterations, points, samples, judges, one)
     ]
     write_rows(folder / f"{env}.csv", [row | {"bundle": bundle.edition} for row in rows])
     write_stream(folder / f"{env}.png", figure(rows, env).savefig)
-    columns = ["arm", "iteration", *(name for name in PANELS if name in rows[0])]
+    columns = ["arm", "seed", "iteration", *(name for name in PANELS if name in rows[0])]
     print(markdown_table(rows, columns))
     print(f"\nresults and picture: {folder}/{env}.csv, .png")
 

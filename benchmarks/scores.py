@@ -148,6 +148,27 @@ def measure(
     }
 
 
+def earlier(before: Mapping[str, Any] | None, edition: str) -> dict[str, Any]:
+    """``earlier``: what was measured on earlier editions of an id's bundle, the oldest first.
+
+    Args:
+        before: What the file has of the id.
+        edition: Of the bundle that has been measured now.
+
+    Returns:
+        The key and its list of records, of the rows of real canvases and of the prior alone;
+        nothing where there was no other edition.
+    """
+    if before is None:
+        return {}
+    records = list(before.get("earlier", ()))
+    if before["bundle"] != edition:
+        labels = (reference.REAL, reference.TRAIN, reference.PRIOR)
+        rows = {label: before["rows"][label] for label in labels if label in before["rows"]}
+        records.append({key: before[key] for key in ("bundle", "count")} | {"rows": rows})
+    return {"earlier": records} if records else {}
+
+
 def text(env: str, found: dict[str, Any]) -> str:
     """One id's rows as a table below its bundle."""
     rows = [{"row": label} | row for label, row in found["rows"].items()]
@@ -188,7 +209,7 @@ def command(
         found = measure(env, count, seed, judges, tuned)
         with locked(file.parent):  # other processes may add to it, too
             there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-            there[env] = found
+            there[env] = found | earlier(there.get(env), found["bundle"])
             ordered = {name: there[name] for name in TASKS if name in there}
             write_bytes(file, f"{json.dumps(ordered, indent=1)}\n".encode())
         print(text(env, found), flush=True)

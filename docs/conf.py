@@ -1,16 +1,19 @@
 """The docs as a site: ``make docs`` builds it into docs/_build/html, with warnings as errors.
 
 Every Markdown file of this folder is a page, and every notebook of docs/course. ``index.md`` has
-the order; a page that none of its lists takes in is an error. Its patterns take in what may be
-there (``[cv]*``: clients, viewer).
+the order; a page that none of its lists takes in is an error. Files of the project beside this
+folder (CHANGELOG and so on) take the places of the pages that link to them.
 """
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import ral_env
 
+ROOT = Path(__file__).parents[1]
 project = "ral-env"
 author = "the ral-env authors"
 project_copyright = author
@@ -58,6 +61,27 @@ def as_rest(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = shown
 
 
+INCLUDED = {  # pages that are files beside this folder
+    "benchmarks": "benchmarks/README.md",
+    "changelog": "CHANGELOG.md",
+    "contributing": "CONTRIBUTING.md",
+    "security": "SECURITY.md",
+}
+
+
+def lead_to_pages(app: Any, page: str, source: list[str]) -> None:
+    """Files beside this folder take their pages' places, and links to them lead there."""
+    if page in INCLUDED:
+        file = ROOT / INCLUDED[page]
+        app.env.dependencies[page].add(str(file))
+        source[0] = file.read_text(encoding="utf-8")
+    text = re.sub(r"\]\((\.\./)*docs/", "](/", source[0])
+    for name, file in INCLUDED.items():
+        text = re.sub(rf"\]\((\.\./)*{re.escape(file)}", f"](/{name}.md", text)
+    source[0] = text
+
+
 def setup(app: Any) -> None:
     """Sphinx's hook."""
+    app.connect("source-read", lead_to_pages)
     app.connect("autodoc-process-docstring", as_rest, priority=400)  # before napoleon

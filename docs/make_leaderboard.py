@@ -26,14 +26,13 @@ FIGURE = """\
 
 HEAD = """\
 Every algorithm gets the same processor seconds, on one thread, whatever it trains a discriminator
-with included; all are measured alike: `ral bench algorithms`. Entries learn from the train split;
-the temperature that priors are sampled at is that of least FD on the `tuning` split, of those
-whose forward NLL there is at most 1.05 times the MLE prior's; figures are those of the `test`
-split. *score* is the mean by the bundle's discriminator (real is high), *judge AUC* how well fresh
-classifiers tell samples from reals (0.5: not at all), *canvases* how many were sampled in training.
-[measures.md](measures.md) says what the other columns are.
+with included; all are measured alike: `ral bench algorithms`. Entries learn from the train split,
+the temperature that priors are sampled at is chosen on `tuning` ([how](measures.md#the-frontier)),
+figures are those of the `test` split. *score* is the mean by the bundle's discriminator (real is
+high), *judge AUC* how well fresh classifiers tell samples from reals (0.5: not at all), *canvases*
+how many were sampled in training. [measures.md](measures.md) says what the other columns are.
 
-    ral bench algorithms --trials --out benchmarks/results   # three settings an entry, on `tuning`
+    ral bench algorithms --trials true --out benchmarks/results  # three settings each, on `tuning`
     ral bench algorithms --seeds 5 --out benchmarks/results  # goes on where it was cut
     ral bench algorithms --entries '["rounds"]' --out benchmarks/results  # any row again
 """

@@ -1,7 +1,8 @@
 """Write a page for every environment id: ``python docs/make_pages.py [FOLDER]``.
 
-Pages are made of the table of ids, the docstring of ``LatentCanvasEnv``, the recipes, and the
-manifests of the bundles that ship; no net is loaded. A test compares them with the committed ones.
+Pages are made of the table of ids, the recipes, the reference scores, and the manifests of the
+bundles that ship; the page of the table, ``README.md``, has what all ids share, which is the
+docstring of ``LatentCanvasEnv``. No net is loaded. A test compares them with the committed ones.
 """
 
 from __future__ import annotations
@@ -172,6 +173,32 @@ def reference_scores(task: Task) -> list[str]:
     ]
 
 
+def history(task: Task) -> list[str]:
+    """What has been measured of each edition of an id's bundle, the oldest first."""
+    measured = reference.scores().get(task.id)
+    if measured is None:
+        return []
+    if "earlier" not in measured:
+        told = f"One edition of its bundle has been measured: `{measured['bundle']}`."
+        return ["## History", told]
+    rows = []
+    for one in [*measured["earlier"], measured]:
+        train, prior = (one["rows"][label] for label in (reference.TRAIN, reference.PRIOR))
+        row: dict[str, Any] = {"edition": f"`{one['bundle']}`"}
+        for figure in ("return", "fd", "precision", "coverage"):
+            if figure in prior:
+                row[figure] = f"{prior[figure]:.3f} / {train[figure]:.3f}"
+        rows.append(row | {"forward_nll": prior["forward_nll"]})
+    columns = list({name: None for row in reversed(rows) for name in row})
+    return [
+        "## History",
+        markdown_table(rows, columns, {"edition": "edition of the bundle", **headings(columns)}),
+        "The prior's figures, and behind a stroke those of real training canvases. Editions differ "
+        "in codes, discriminator and feature net, so compare within a row: how near the prior "
+        "comes to real ones. What changed: the [changelog](../../CHANGELOG.md).",
+    ]
+
+
 def page(task: Task) -> str:
     """The page of an id."""
     layout = CodeLayout(task.levels, task.num_codes)
@@ -210,7 +237,7 @@ observations, infos = envs.reset(seed=0)
 ```""",
         table(("", ""), facts),
     ]
-    parts += reference_scores(task)
+    parts += [*reference_scores(task), *history(task)]
     if task.paper:
         parts += ["## The paper's numbers", task.paper]
     if task.stand_in:
@@ -235,18 +262,16 @@ observations, infos = envs.reset(seed=0)
         "## Figures of the shipped bundle",
         "From its manifest, where the figures of its training are, too. What each is: the "
         "[glossary](../glossary.md). What was trained from it and how it did: the "
-        "[results](../results.md) and the [leaderboard](../leaderboard.md); earlier editions are "
-        "in the changelog.",
+        "[results](../results.md) and the [leaderboard](../leaderboard.md).",
         manifest_figures(task.stand_in or task.bundle),
+        "Rewards, starts, the end of an episode and the arguments are those of "
+        "[all environments](README.md).",
     ]
-    texts = sections()
-    for title in SECTIONS:
-        parts += [f"## {title}", texts[title]]
-    return "\n\n".join([*parts, "[All environments](README.md)"]) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def index() -> str:
-    """The table of all ids."""
+    """The table of all ids, and what they share."""
     rows = [
         (
             f"[`{task.id}`]({task.id}.md)",
@@ -276,7 +301,14 @@ def index() -> str:
         "score. `ral pretrain --recipe BUNDLE` makes them, `ral bench scores ID` measures them; "
         "an id's page has its commands and pictures.",
         reached(),
+        "## What is the same for all of them",
+        "With pictures: [canvas](../concepts/canvas.md), "
+        "[levels](../concepts/levels.md), [starts](../concepts/starts.md), "
+        "[rewards](../concepts/rewards.md).",
     ]
+    texts = sections()
+    for title in SECTIONS:
+        parts += [f"## {title}", texts[title]]
     return "\n\n".join(parts) + "\n"
 
 

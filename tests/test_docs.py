@@ -12,7 +12,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from ral_env import bundle
+from ral_env import bundle, reference
 from ral_env.layout import CodeLayout
 from ral_env.tasks import TASKS
 
@@ -64,8 +64,20 @@ def test_a_page_says_what_the_table_of_ids_says(task):
     assert (command in text) == bool(task.stand_in)
     for h, w in task.levels:
         assert f"prior over {h}x{w}" in text
+    assert "[all environments](README.md)" in text
+
+
+def test_what_all_ids_share_is_said_once():
+    texts = {path.stem: path.read_text() for path in PAGES.iterdir()}
     for title in ("Rewards", "Starting state", "Episode end", "Arguments"):
-        assert f"\n## {title}\n" in text
+        assert [name for name, text in texts.items() if f"\n## {title}\n" in text] == ["README"]
+
+
+def test_a_page_tells_every_edition_that_was_measured():
+    for env, measured in reference.scores().items():
+        _, _, told = (PAGES / f"{env}.md").read_text().partition("\n## History\n")
+        editions = [one["bundle"] for one in [*measured.get("earlier", ()), measured]]
+        assert re.findall(r"`(\S+ (?:\d+ )?[0-9a-f]{12})`", told.partition("\n## ")[0]) == editions
 
 
 @pytest.mark.filterwarnings("ignore::ral_env.StandInWarning")

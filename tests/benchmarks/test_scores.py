@@ -73,6 +73,22 @@ def test_one_id_is_replaced_in_the_file_and_the_others_stay(tmp_path, monkeypatc
     assert f"{first}, on b (d), 1 canvases" in capsys.readouterr().out
 
 
+def test_what_was_measured_on_earlier_editions_stays_in_the_file(tmp_path, monkeypatch):
+    file = tmp_path / "scores.json"
+    env = next(iter(TASKS))
+    for edition, paid in (("b 1", 0.5), ("b 1", 0.25), ("b 2", 0.75), ("b 3", 1.0)):
+        rows = {label: {"return": paid} for label in (reference.REAL, "random codes")}
+        found = {"bundle": edition, "dataset": "d", "command": "", "count": 1, "rows": rows}
+        monkeypatch.setattr(scores, "measure", lambda *_, found=found: found)
+        scores.main([env, "--out", str(file)])
+    stored = json.loads(file.read_text())[env]
+    assert stored["bundle"] == "b 3" and stored["rows"][reference.REAL]["return"] == 1.0
+    assert stored["earlier"] == [
+        {"bundle": edition, "count": 1, "rows": {reference.REAL: {"return": paid}}}
+        for edition, paid in (("b 1", 0.25), ("b 2", 0.75))
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -1,16 +1,19 @@
-"""The hand-written pages: their Python runs, their errors exist, and their links lead somewhere."""
+"""The hand-written pages: their Python runs, their commands and errors exist, their links lead
+somewhere, and they do not say once more what made pages say."""
 
 from __future__ import annotations
 
 import ast
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import numpy as np
 import pytest
 
-from ral_env import bundle
+from ral_env import bundle, cli
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -72,6 +75,60 @@ def test_every_drawn_picture_is_drawn_by_a_function_and_shown_by_a_page():
     assert drawn <= functions and sorted(drawn) == sorted(name for (name,) in shown)
     for text, (name,) in zip(concepts, shown, strict=True):
         assert f"`python docs/figures.py {name}`" in text
+
+
+class Understood(Exception):
+    """What a test raises once the words of a command have been read."""
+
+
+def commands() -> list[tuple[str, ...]]:
+    """The words after ``ral`` of every command that a page, or a README, shows in whole."""
+    found = set()
+    for page in [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *DOCS.rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        lines = "".join(blocks).replace("\\\n", " ").splitlines()
+        lines += re.findall(r"^    (ral .*)$", text, re.MULTILINE)
+        lines += [" ".join(line.split()) for line in re.findall(r"`(ral [^`]* -[^`]*)`", text)]
+        for words in (shlex.split(line, comments=True) for line in lines):
+            if "ral" in words and not {"--help", "NAME", "ID"} & set(words):
+                found.add(tuple(words[words.index("ral") + 1 :]))
+    return sorted(found - {()})
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_a_command_of_a_page_is_understood(words, tmp_path, monkeypatch):
+    parse_args = jsonargparse.ArgumentParser.parse_args
+
+    def parse(*args: Any, **options: Any) -> None:
+        parse_args(*args, **options)
+        raise Understood
+
+    made = tmp_path / "runs" / "pretrain" / "small64" / "bundle"  # by the command above it
+    made.parent.mkdir(parents=True)
+    made.symlink_to(bundle.SHIPPED / "faces64")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jsonargparse.ArgumentParser, "parse_args", parse)
+    with pytest.raises(Understood):
+        cli.main(words)
+
+
+def prose(page: Path) -> list[str]:
+    """The words of a page, without its code, its tables and what has marks of code."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.findall(r"[\w'-]+", re.sub(r"^\|.*$", "", text, flags=re.MULTILINE))
+
+
+def runs(words: list[str], length: int = 12) -> set[str]:
+    """Every run of so many words."""
+    return {" ".join(words[i : i + length]) for i in range(len(words) - length + 1)}
+
+
+def test_pages_that_are_made_and_pages_that_are_written_do_not_repeat_each_other():
+    made = [*(DOCS / "environments").glob("*.md"), DOCS / "leaderboard.md"]
+    known = set().union(*(runs(prose(page)) for page in made))
+    for page in set(PAGES) - set(made) | {ROOT / "README.md"}:
+        assert runs(prose(page)) & known == set(), page
 
 
 def literals() -> str:
