@@ -4,7 +4,7 @@
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: test test-portable fuzz faults soak demo docs notebooks lint format wheel-test clean
+.PHONY: test test-portable test-oldest fuzz faults soak demo docs notebooks lint format wheel-test clean
 
 test: lint
 	$(PYTEST) --cov
@@ -13,6 +13,10 @@ test: lint
 test-portable: test
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST)
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST)
+
+# Once more with the oldest releases that pyproject.toml admits, in an environment of their own.
+test-oldest: .venv-oldest/installed
+	$(subst $(BIN),.venv-oldest/bin,$(PYTEST))
 
 # Bundles that were altered in 10,000 ways: each loads, or is refused in a sentence.
 fuzz: .venv/installed
@@ -66,6 +70,12 @@ NATIVE := hatch_build.py ral_env/nets/native/build.py $(wildcard ral_env/nets/na
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pretrain,dev]'
 	touch $@
 
+.venv-oldest/installed: .venv/installed pyproject.toml constraints-oldest.txt
+	$(BIN)/python -m venv --clear --without-pip .venv-oldest
+	$(BIN)/python -m pip --python .venv-oldest/bin/python install --quiet --disable-pip-version-check \
+	  -c constraints-oldest.txt -e '.[pretrain,dev]'
+	touch $@
+
 # What the site and the notebooks are made with.
 .venv/docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
@@ -76,5 +86,5 @@ wheel-test: .venv/installed
 	sh tests/wheel-test.sh $(PYTHONS)
 
 clean:
-	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis ral_env/nets/native/*.so
+	rm -rf .venv .venv-oldest dist .pytest_cache .ruff_cache .hypothesis ral_env/nets/native/*.so
 	find . -name __pycache__ -type d -prune -exec rm -r {} +

@@ -10,6 +10,9 @@ import yaml
 from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import ral_env
 from ral_env.bundle import SHIPPED
@@ -87,7 +90,8 @@ def test_an_sdist_holds_all_that_its_tests_read():
             if file.is_file() and not made:
                 assert file.relative_to(ROOT).as_posix() in files
     for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "Makefile",
-                 "constraints.txt", "hatch_build.py", "pyproject.toml", "LICENSE"):  # fmt: skip
+                 "constraints.txt", "constraints-oldest.txt", "hatch_build.py", "pyproject.toml",
+                 "LICENSE"):  # fmt: skip
         assert name in files or name == "pyproject.toml"  # which every sdist has
 
 
@@ -104,8 +108,32 @@ def test_the_tree_that_contributors_read_is_there():
             assert (ROOT / inside / word).exists(), word
 
 
+def pins(name: str, python: str) -> dict[str, Version]:
+    """What a constraints file says, for a version of Python."""
+    lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    asked = [Requirement(line) for line in lines if line]
+    here = [r for r in asked if r.marker is None or r.marker.evaluate({"python_version": python})]
+    return {canonicalize_name(r.name): Version(next(iter(r.specifier)).version) for r in here}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_oldest_releases_that_are_tested_are_the_floors_of_pyproject(python):
+    project = PROJECT["project"]
+    extras = project["optional-dependencies"]
+    words = [*project["dependencies"], *extras["pretrain"], *extras["dev"]]
+    oldest, newest = (pins(f"constraints{name}.txt", python) for name in ("-oldest", ""))
+    floors: dict[str, Version] = {}
+    for asked in map(Requirement, words):
+        if asked.marker is None or asked.marker.evaluate({"python_version": python}):
+            name = canonicalize_name(asked.name)
+            assert newest[name] in asked.specifier
+            floor = next(Version(s.version) for s in asked.specifier if s.operator == ">=")
+            floors[name] = max(floor, floors.get(name, floor))
+    assert {name: oldest[name] for name in floors} == floors
+
+
 @pytest.mark.parametrize(
-    "target", ["test", "test-portable", "format", "demo", "wheel-test", "lint"]
+    "target", ["test", "test-portable", "test-oldest", "format", "demo", "wheel-test", "lint"]
 )
 def test_the_commands_that_contributors_read_are_there(target):
     assert f"make {target}" in (ROOT / "CONTRIBUTING.md").read_text()
