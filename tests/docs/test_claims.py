@@ -1,13 +1,19 @@
-"""The pictures that pages open with are of the pages' numbers, and are shown where they belong."""
+"""The pictures that pages open with are of the pages' numbers, and are shown where they belong;
+their lines are told apart by colour-blind readers and in grey.
+"""
 
 from __future__ import annotations
 
 import re
 import runpy
+from itertools import combinations
 from pathlib import Path
 
+import matplotlib
+import matplotlib.style
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from ral_env import reference
@@ -69,3 +75,32 @@ def test_a_cell_without_a_number_is_named():
 
 def test_a_line_of_text_that_begins_with_a_bar_is_no_table():
     assert [next(iter(table[0])) for table in MADE["tables"]("rounds.md")][:2] == ["loss", ""]
+
+
+# What is left of linear RGB without one of the three cones (Machado et al. 2009, severity 1).
+CONES = {
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def linear(color: str) -> np.ndarray:
+    """A colour's light, linear RGB."""
+    shown = np.array(to_rgb(color))
+    return np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
+
+
+def test_lines_are_told_apart_by_colour_blind_readers_and_in_grey():
+    lines = MADE["style"].LINES
+    with matplotlib.style.context(MADE["style"].LOOK):
+        cycle = matplotlib.rcParams["axes.prop_cycle"].by_key()
+    for key in ("linestyle", "marker"):
+        assert cycle[key] == [line[key] for line in lines] and len(set(cycle[key])) == len(lines)
+    lights = [linear(line["color"]) for line in lines]
+    for a, b in combinations(lights, 2):
+        greys = [116 * np.cbrt(light @ [0.2126, 0.7152, 0.0722]) - 16 for light in (a, b)]
+        assert abs(greys[0] - greys[1]) > 8  # of 100, from black to white
+        for cones in CONES.values():
+            seen = [np.cbrt(np.clip(np.array(cones) @ light, 0, 1)) for light in (a, b)]
+            assert np.linalg.norm(seen[0] - seen[1]) > 0.08
