@@ -298,8 +298,8 @@ def index() -> str:
         "of images and one of codes tell its samples from real canvases (0.5: not at all); hours "
         "on one core, which others often shared. Of the reference scores: FD, precision and "
         "coverage of samples at temperature 1, in parentheses as a share of what real canvases "
-        "score. A recipe of the bundle's name makes it (`ral pretrain --recipe faces64`), `ral bench "
-        "scores` measures it; an id's page has the command and pictures.",
+        "score. A recipe of the bundle's name makes it (`ral pretrain --recipe faces64`), `ral "
+        "bench scores` measures it; an id's page has the command and pictures.",
         reached(),
         "## What is the same for all of them",
         "With pictures: [canvas](../concepts/canvas.md), "
