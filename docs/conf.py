@@ -73,7 +73,7 @@ def lead_to_pages(app: Any, page: str, source: list[str]) -> None:
     """Files beside this folder take their pages' places, and links to them lead there."""
     if page in INCLUDED:
         file = ROOT / INCLUDED[page]
-        app.env.dependencies[page].add(str(file))
+        app.env.note_dependency(str(file), docname=page)
         source[0] = file.read_text(encoding="utf-8")
     text = re.sub(r"\]\((\.\./)*docs/", "](/", source[0])
     for name, file in INCLUDED.items():

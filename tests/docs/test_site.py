@@ -1,7 +1,9 @@
-"""The site: every page is in one of its lists, and it builds without a warning."""
+"""The site: pages are in its lists, public names on the API's page; it builds without a warning."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -28,6 +30,21 @@ def test_every_page_is_in_a_list():
         p for kind in ("md", "ipynb") for p in DOCS.rglob(f"*.{kind}") if "_build" not in p.parts
     }
     assert pages == listed()
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["ral_env.bundle", "ral_env.bundle.custom", "ral_env.nets", "ral_env.testing",
+     "agents.reinforce", "agents.rounds", "agents.sb3"],
+)  # fmt: skip
+def test_every_public_name_is_on_the_page_of_the_api(package: str):
+    text = (DOCS / "api.md").read_text()
+    shown = list(map(pkgutil.resolve_name, re.findall(r"\.\. auto\w+:: (\S+)", text)))
+    told = {words.rpartition(".")[2] for words in re.findall(r"`([^`\n]+)`", text)}
+    module = importlib.import_module(package)
+    for name in module.__all__:
+        constant = name.isupper() and name in told
+        assert constant or any(getattr(module, name) is thing for thing in shown), name
 
 
 @pytest.mark.expensive
