@@ -19,6 +19,7 @@ BENCHMARKS = {
     "start": "what it costs to begin: seconds and memory up to the first step, beside torch",
     "stepping": "an environment step against Gymnasium's CartPole, and the memory of a large one",
     "submit": "canvases or an agent of yours, measured as the leaderboard's are",
+    "viewer": "how soon the viewer's page shows a picture, and how fast it paints",
 }
 
 

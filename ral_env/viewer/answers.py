@@ -305,7 +305,7 @@ def answer(library: Library, question: str, arguments: Mapping[str, Any]) -> Ans
 
 def _nets(source: Source, policy: str) -> Nets:
     """The nets of a policy; beside real pictures the MLE prior's, where there is one."""
-    return source.nets(policy) if policy != REAL else source.bundle.priors
+    return source.nets(policy) if policy != REAL else source.mle
 
 
 def _with(source: Source, policy: str) -> Any:

@@ -6,8 +6,8 @@ the body itself, and the other arguments are then in the query as JSON.
 
 from __future__ import annotations
 
+import asyncio
 import json
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
+GONE = 499  # nobody waits for the answer; nobody gets it
 FILES = {b"\x89PNG": "image/png", b"GIF8": "image/gif"}
 
 
@@ -45,17 +46,16 @@ def app(library: Library, hosts: list[str]) -> Starlette:
         hosts: names that the page may be called by (the header ``Host``): another site that lets
             its name point to this machine is refused. ``["*"]`` lets all through.
     """
-    busy = threading.Lock()  # one answer at a time: each takes all the processor there is
-
-    def answered(question: str, arguments: dict[str, Any]) -> Any:
-        with busy:
-            return answer(library, question, arguments)
+    busy = asyncio.Lock()  # one answer at a time: each takes all the processor there is
 
     async def ask(request: Request) -> Response:
+        question = request.path_params["question"]
         try:
-            found = await run_in_threadpool(
-                answered, request.path_params["question"], await _arguments(request)
-            )
+            arguments = await _arguments(request)
+            async with busy:
+                if await request.is_disconnected():  # the tab is closed, or has asked anew
+                    return Response(status_code=GONE)
+                found = await run_in_threadpool(answer, library, question, arguments)
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400)
         if isinstance(found, bytes):

@@ -6,7 +6,7 @@ import copy
 import json
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from ral_env import StandInWarning
 from ral_env import bundle as bundles
-from ral_env.bundle import Bundle
+from ral_env.bundle import Bundle, hub
 from ral_env.envs.frames import FramePainter
 from ral_env.envs.scorer import Scorer
 from ral_env.tasks import TASKS
@@ -40,22 +40,35 @@ class Source:
         bundle: decodes, scores and has the priors.
         note: what is to be said of it, such as that it stands in for another.
         run: the folder of the run that began with the bundle, or None.
+        began: the bundle whose priors those of a fine-tuned ``bundle`` were before, or None.
     """
 
-    def __init__(self, name: str, bundle: Bundle, note: str = "", run: Path | None = None):
-        self.name, self.bundle, self.note, self.run = name, bundle, note, run
+    def __init__(
+        self,
+        name: str,
+        bundle: Bundle,
+        note: str = "",
+        run: Path | None = None,
+        began: Bundle | None = None,
+    ):
+        self.name, self.bundle, self.note, self.run, self.began = name, bundle, note, run, began
         self.layout = bundle.layout
         self.scorer = Scorer(bundle, torch.device("cpu"))
         self.painter = FramePainter(self.scorer, bundle.split("train"), None)
         self._nets: OrderedDict[Any, Nets] = OrderedDict()
 
+    @property
+    def mle(self) -> Nets:
+        """The priors that all others began as; empty if there are none."""
+        return (self.began or self.bundle).priors
+
     def policies(self) -> dict[str, str]:
         """Names and titles of all that can paint, the MLE prior first; a run may still add some."""
         found = {}
-        if self.bundle.priors:
-            tuned = "fine_tuned_from" in self.bundle.recipe
+        if self.mle:
+            tuned = _is_tuned(self.began or self.bundle)
             found["mle"] = "Fine-tuned prior" if tuned else "MLE prior"
-        if self.bundle.policies:
+        if self.bundle.policies or self.began:
             found["policy"] = "RAL policy"
         found |= {f"{STEP}{number}": f"RAL, step {number}" for number in self._kept()}
         if self.run and (self.run / "bundle" / "manifest.json").is_file():
@@ -72,9 +85,9 @@ class Source:
         if policy not in known:
             raise ValueError(f"policy={policy!r}, expected one of {[*known]} of {self.name}")
         if policy == "mle":
-            return self.bundle.priors
+            return self.mle
         if policy == "policy":
-            return self.bundle.policies
+            return self.bundle.priors if self.began else self.bundle.policies
         assert self.run is not None
         at_end = policy == FINAL
         number = "" if at_end else policy.removeprefix(STEP)
@@ -169,7 +182,8 @@ def _read(name: str, folder: Path) -> Source:
         notes = [str(each.message) for each in caught if each.category is StandInWarning]
         return Source(name, bundle, " ".join(notes))
     if (folder / "manifest.json").is_file():
-        return Source(name, bundles.load(folder))
+        bundle = bundles.load(folder)
+        return Source(name, bundle, began=_began_with(bundle))
     return _read_run(name, folder)
 
 
@@ -180,13 +194,39 @@ def _read_run(name: str, folder: Path) -> Source:
         ValueError: if neither can be read.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    env, chosen = config.get("env"), config.get("bundle")
-    if env in TASKS or chosen:
-        bundle = bundles.load(chosen) if chosen else bundles.for_task(TASKS[env])
+    bundle = _chosen(config)
+    if bundle:
         return Source(name, bundle, run=folder)
     if not (folder / "bundle" / "manifest.json").is_file():
         raise ValueError(f"source={name!r} is a run that has made no bundle yet: let it end first")
     return Source(name, bundles.load(folder / "bundle"))
+
+
+def _chosen(config: Mapping[str, Any]) -> Bundle | None:
+    """The bundle that the settings of an agent's run choose; None of what is no agent's."""
+    env, chosen = config.get("env"), config.get("bundle")
+    if chosen:
+        return bundles.load(chosen)
+    return bundles.for_task(TASKS[env]) if env in TASKS else None
+
+
+def _is_tuned(bundle: Bundle) -> bool:
+    return "fine_tuned_from" in bundle.recipe
+
+
+def _began_with(bundle: Bundle) -> Bundle | None:
+    """The bundle that a fine-tuned one's run began with; None if it is not here as it was then."""
+    digest, chosen = bundle.recipe.get("bundle_digest"), bundle.recipe.get("bundle")
+    if not _is_tuned(bundle) or not digest or str(chosen).startswith(hub.SCHEME):
+        return None  # to look at a bundle fetches no other
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StandInWarning)
+            found = _chosen(bundle.recipe)
+    except (ValueError, TypeError):  # a recipe may say anything
+        return None
+    same = found is not None and found.digest == digest and found.layout == bundle.layout
+    return found if same else None
 
 
 def _remembered(kept: OrderedDict[Any, Any], key: Any, make: Any) -> Any:

@@ -49,10 +49,13 @@ class Training {
     this.title = make("span", { class: "title" });
     this.curves = make("div", { class: "curves" });
     const last = source.policies.length - 1;
-    if (state.at < 0 || state.at > last) set({ at: last });
+    // By name: a run that goes on keeps more policies, and drops some.
+    const known = source.policies.findIndex(({ name }) => name === state.at);
+    this.policy = source.policies[known < 0 ? last : known];
+    set({ at: this.policy?.name ?? "" });
     this.at = slider("Checkpoint", {
-      min: 0, max: last, value: state.at, show: (at) => source.policies[at]?.title ?? "",
-      change: (at) => { set({ at }); this.ask(80); },
+      min: 0, max: last, value: known < 0 ? last : known, show: (at) => source.policies[at]?.title ?? "",
+      change: (at) => { this.policy = source.policies[at]; set({ at: this.policy.name }); this.ask(80); },
     });
     const figure = make("figure", {}, make("figcaption", {}, this.title), this.sheet.image);
     this.element = make(
@@ -66,7 +69,7 @@ class Training {
   }
 
   ask(before = 0) {
-    const policy = this.source.policies[state.at];
+    const { policy } = this;
     this.asking.run(async (signal) => {
       if (policy) await this.sheet.ask(policy.name, `Pictures of ${policy.title}`, state.seed, signal);
       this.title.textContent = policy?.title ?? "No policy yet";
@@ -100,6 +103,7 @@ class Blind {
       known(state.left) ? state.left : this.painters[0].name,
       known(state.right) ? state.right : this.painters.at(source.policies.length > 1 ? -2 : -1).name,
     ];
+    if (source.is_run) set({ left: this.pair[0], right: this.pair[1] }); // what is last now, is so no more later
     this.sheets = [new Sheet(source), new Sheet(source)];
     this.titles = [make("span", { class: "title" }), make("span", { class: "title" })];
     this.verdict = make("p", { "aria-live": "polite" });

@@ -148,8 +148,14 @@ class Complete {
       slider("Completions", { min: 1, max: 12, value: state.count, change: again("count") }),
       seedField(state.seed, again("seed")),
       temperatureSlider(state.temperature, again("temperature")),
-      titles.length > 1 ? choice("By", titles, state.policy || "mle", again("policy")) : null,
+      titles.length > 1 ? choice("By", titles, this.policy, again("policy")) : null,
     );
+  }
+
+  // Of a fine-tuned bundle by default its own policy, which `ral complete` takes.
+  get policy() {
+    const isTuned = this.source.policies.some(({ name }) => name === "policy");
+    return state.policy || (isTuned ? "policy" : "mle");
   }
 
   async #picture(signal) {
@@ -160,11 +166,11 @@ class Complete {
 
   ask(before = 0, fresh = null) {
     if (!this.source.policies.length) return;
-    const { rows, count, seed, temperature, policy } = state;
+    const { rows, count, seed, temperature } = state;
     this.asking.run(async (signal) => {
       const picture = fresh ?? (await this.#picture(signal));
       const given = {
-        source: this.source.source, policy: policy || "mle", name: this.name, rows, count, seed, temperature,
+        source: this.source.source, policy: this.policy, name: this.name, rows, count, seed, temperature,
       };
       const found = await askAbout(picture, "complete", given, signal);
       // As small as the bundle's images: the link holds it.

@@ -93,7 +93,8 @@ export function percent(share) {
 }
 
 export function signed(number) {
-  return `${number < 0 ? "−" : "+"}${Math.abs(number).toFixed(2)}`;
+  const shown = Math.abs(number).toFixed(2);
+  return `${number < 0 && Number(shown) ? "−" : "+"}${shown}`;
 }
 
 // Lets the browser save a Blob, or a data: URL, under a name.

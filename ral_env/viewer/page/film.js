@@ -3,6 +3,7 @@
 import { ask } from "./ask.js";
 
 const MOST_FRAMES = 320;
+const FIRST_AT_ONCE = 8; // so that playing can begin; twice as many each time after
 const MOST_AT_ONCE = 64;
 const PIXELS_AT_ONCE = 2 ** 21;
 
@@ -26,8 +27,8 @@ export class Film {
   // Loads the frames of these steps that are not there yet.
   async load(steps) {
     const missing = steps.filter((step) => !this.has(step));
-    for (let first = 0; first < missing.length; first += this.atOnce) {
-      const part = missing.slice(first, first + this.atOnce);
+    for (let count = FIRST_AT_ONCE; missing.length; count *= 2) {
+      const part = missing.splice(0, Math.min(count, this.atOnce));
       const given = { source: this.source.source, codes: this.codes, steps: part };
       const bitmap = await createImageBitmap(await ask("frames", given, this.signal));
       part.forEach((step, index) => this.#frames.set(step, [bitmap, index]));

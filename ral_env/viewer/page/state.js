@@ -4,7 +4,7 @@ const DEFAULTS = {
   tab: "watch", source: "RALFaces32-v0", seed: 0, temperature: 1,
   step: -1, speed: 30, overlay: "none", cell: -1, level: 0, beside: "", // watch; -1 is the end, or none
   rows: -1, count: 4, policy: "", picture: "", real: 0, // complete
-  at: -1, round: 0, left: "", right: "", // compare
+  at: "", round: 0, left: "", right: "", // compare
   given: -1, picked: "", // play
 };
 

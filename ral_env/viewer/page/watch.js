@@ -146,6 +146,7 @@ class Watch {
     const last = source.policies.at(-1)?.name;
     const known = source.policies.some(({ name }) => name === state.beside);
     this.beside = known ? state.beside : last;
+    if (source.is_run) set({ beside: this.beside ?? "" }); // what is last now, is so no more later
     this.panels = this.#panels();
     this.pictures = make("div", { class: "pictures watched" }, ...this.panels.map((p) => p.picture.element));
     root.replaceChildren(this.pictures, this.#transport(), this.#settings());

@@ -20,6 +20,7 @@ from ral_env.complete import complete as complete_image
 from ral_env.envs.vector import LatentCanvasVectorEnv
 from ral_env.images import read
 from ral_env.nets import joint
+from ral_env.tasks import TASKS
 from ral_env.viewer.answers import answer
 from ral_env.viewer.sources import Library
 
@@ -75,6 +76,28 @@ def test_a_real_picture_is_one_of_the_test_split(ask, path):
     for number in (0, 3, len(test) + 1):
         found = ask("painting", policy="real", seed=number)
         assert found["codes"] == test[number % len(test)].tolist()
+
+
+@pytest.mark.parametrize("id", TASKS)
+@pytest.mark.filterwarnings("ignore::ral_env.StandInWarning")
+def test_every_id_can_be_watched(id):
+    library = Library(Path("nowhere"))
+    about: Any = answer(library, "source", {"source": id})
+    length = sum(height * width for height, width in about["levels"])
+    for policy in ("mle", "real"):
+        given = {"source": id, "policy": policy}
+        painted: Any = answer(library, "painting", given)
+        codes = painted["codes"]
+        assert len(codes) == len(painted["entropies"]) == length
+        steps = [length // 2, length]
+        frames: Any = answer(library, "frames", {"source": id, "codes": codes, "steps": steps})
+        side = TASKS[id].image_size
+        assert pixels(frames).shape == (2 * side, side, 3)
+        found: Any = answer(library, "candidates", {**given, "codes": codes, "cell": length // 2})
+        assert len(found["candidates"]) == 5 and found["written"] == codes[length // 2]
+        rows = about["levels"][0][0]
+        scores: Any = answer(library, "scores", {"source": id, "codes": codes, "rows": rows})
+        assert np.mean(scores["map"]) == pytest.approx(painted["reward"], abs=1e-3)
 
 
 def test_frames_are_those_of_the_environment(ask, path):

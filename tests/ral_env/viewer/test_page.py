@@ -1,17 +1,9 @@
-"""The page in a browser, end to end: Chromium, headless, where there is one.
-
-``CHROMIUM`` names it where it is not found by itself; ``AXE`` names axe-core's ``axe.min.js``
-(``npm pack axe-core``), with which accessibility is checked.
-"""
+"""The page in a browser, end to end: Chromium, headless, where there is one."""
 
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,55 +12,32 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import torch
+from pages import (
+    AXE,
+    CHROMIUM,
+    PATIENCE,
+    Library,
+    Served,
+    address,
+    decoded,
+    saved,
+    shown,
+    step,
+    sync_api,
+    tints,
+    until,
+)
 from PIL import Image
 from run_folders import make
 
 from ral_env import bundle
-
-uvicorn = pytest.importorskip("uvicorn", reason="the extra viewer is not installed")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-from ral_env.viewer.command import listening  # noqa: E402
-from ral_env.viewer.server import app  # noqa: E402
-from ral_env.viewer.sources import Library  # noqa: E402
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-AXE = Path(os.environ.get("AXE", "axe.min.js"))
-PATIENCE = 120_000  # milliseconds: machines that run tests are busy
+from ral_env.nets import joint
+from ral_env.viewer.answers import answer
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium was found: set CHROMIUM"),
     pytest.mark.timeout(900),
 ]
-
-
-class Served:
-    """A server in a thread.
-
-    Attributes:
-        address: what the page's address begins with.
-        connections: those that browsers hold open.
-    """
-
-    def __init__(self, library: Library):
-        self._listener = listening("127.0.0.1", 0)
-        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-        config = uvicorn.Config(app(library, ["127.0.0.1"]), log_level="warning")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
-
-    @property
-    def connections(self) -> set[Any]:
-        return self._server.server_state.connections
-
-    def close(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._listener.close()
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +47,8 @@ def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(tiny: Path, run: Path) -> Iterator[Served]:
+def served(tiny: Path, run: Path) -> Iterator[Any]:
+    """A server in a thread that offers the tiny bundle and the run."""
     found = Served(Library(run.parent, [str(tiny)]))
     yield found
     found.close()
@@ -86,17 +56,15 @@ def served(tiny: Path, run: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Chromium, headless."""
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield found
         found.close()
 
 
-Tab = Callable[..., Any]
-
-
 @pytest.fixture
-def tab(browser, served, tiny) -> Iterator[Tab]:
+def tab(browser, served, tiny) -> Iterator[Callable[..., Any]]:
     """Opens a tab on the tiny bundle; a fault of its scripts, or a foreign request, fails."""
     faults: list[str] = []
     contexts = []
@@ -125,48 +93,6 @@ def tab(browser, served, tiny) -> Iterator[Tab]:
     for context in contexts:
         context.close()
     assert not faults
-
-
-PIXELS = """canvas => {
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  return [...data].filter((_, i) => i % 4 < 3);
-}"""
-
-
-def shown(page: Any, picture: int = 0) -> np.ndarray:
-    """The pixels of a picture, as its canvas has them."""
-    canvas = page.locator("figure .frame canvas:not(.tints)").nth(picture)
-    return np.array(canvas.evaluate(PIXELS), np.uint8).reshape(32, 32, 3)
-
-
-def saved(page: Any, button: str) -> bytes:
-    with page.expect_download() as download:
-        page.get_by_role("button", name=button).click()
-    return Path(download.value.path()).read_bytes()
-
-
-def decoded(path: Path, codes: np.ndarray) -> np.ndarray:
-    made = bundle.load(path)
-    with torch.no_grad():
-        image = made.vqvae.decode(made.layout.as_grids(codes[None]))[0]
-    return ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-
-
-def step(page: Any) -> int:
-    return int(page.get_by_role("slider", name="Step").input_value())
-
-
-def address(page: Any) -> str:
-    """As the page has it: what playwright knows of it is a moment old, until it is asked again."""
-    return page.evaluate("location.href")
-
-
-def until(true: Callable[[], Any]) -> None:
-    """Wait for what a page or the server comes to by itself."""
-    end = time.monotonic() + PATIENCE / 1000
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_what_is_saved_is_what_is_shown(tab, tiny):
@@ -207,6 +133,47 @@ def test_codes_are_painted_one_by_one_forth_and_back(tab):
     assert page.get_by_role("button", name="Play").is_visible()
 
 
+def test_a_large_picture_of_two_levels_is_saved_as_it_is_shown(tab):
+    page = tab("seed=2&level=1", source=Path("RALCelebA128-v0"))
+    codes = np.load(io.BytesIO(saved(page, "Save MLE prior as NPY")))[0]
+    assert codes.shape == (1280,)
+    assert np.array_equal(shown(page), decoded(bundle.find("faces128"), codes))
+    assert page.get_by_role("grid").first.get_by_role("gridcell").count() == 1024
+
+
+def test_overlays_tint_each_cell_by_what_is_known_of_it(tab, tiny):
+    page = tab("seed=3")
+    library = Library(Path("nowhere"), [str(tiny)])
+
+    def ask(question, **given):
+        return answer(library, question, {"source": str(tiny), **given})
+
+    painted: Any = ask("painting", policy="mle", seed=3)
+    scores: Any = ask("scores", codes=painted["codes"], rows=8)
+    assert not tints(page).any()
+    page.get_by_label("Overlay").select_option("entropy")
+    until(lambda: tints(page).any())
+    expected = 0.7 * np.array(painted["entropies"]) / np.log(16)
+    assert tints(page)[:, 3] / 255 == pytest.approx(expected, abs=0.01)
+    patches = np.array(scores["map"])
+    middles = (np.arange(8) + 0.5) / 8
+    rows, columns = ((middles * length).astype(int) for length in patches.shape)
+    for overlay, values in (
+        ("rewards", np.array(scores["cells"])),
+        ("scores", patches[rows][:, columns].flatten()),
+    ):
+        page.get_by_label("Overlay").select_option("none")
+        until(lambda: not tints(page).any())
+        page.get_by_label("Overlay").select_option(overlay)
+        page.get_by_text("The strongest tint is").wait_for()
+        until(lambda: tints(page).any())
+        red, green, _, opacity = tints(page).T
+        told = opacity > 3  # of fainter ones the browser keeps no exact colour
+        assert told.any() and np.array_equal(green[told] > red[told], values[told] >= 0)
+        order = np.argsort(np.abs(values))
+        assert (np.diff(opacity[order]) >= -1).all()
+
+
 def test_two_tabs_with_one_seed_show_one_picture(tab):
     first, second = tab("seed=6"), tab("seed=7")
     pictures = [shown(first), shown(second)]
@@ -215,6 +182,32 @@ def test_two_tabs_with_one_seed_show_one_picture(tab):
     second.get_by_label("Seed").press("Enter")
     until(lambda: np.array_equal(shown(second), pictures[0]))
     assert np.array_equal(shown(first), pictures[0])
+
+
+def test_mle_and_ral_paint_side_by_side_and_a_real_picture_beside_them(tab):
+    page = tab("seed=3", source=Path("mnist-ral"))
+    titles = page.locator("figure .title").all_inner_texts()
+    assert titles == ["MLE prior", "RAL policy", "Real"]
+    codes = [
+        np.load(io.BytesIO(saved(page, f"Save {title} as NPY")))[0]
+        for title in ("MLE prior", "RAL policy")
+    ]
+    for name, written in zip(("mnist", "mnist-ral"), codes, strict=True):
+        made = bundle.load(name)
+        noise = torch.Generator().manual_seed(3)  # the same for both
+        empty = [torch.full((1, 8, 8), made.layout.empty)]
+        grids = joint.sample(made.priors, empty, 1.0, noise)
+        assert written.tolist() == made.layout.flatten(grids)[0].tolist()
+    assert not np.array_equal(*codes)
+
+
+def test_what_waits_does_not_move(tab):
+    page = tab("seed=3")
+    page.evaluate("document.body.dataset.busy = 1")
+    until(
+        lambda: page.evaluate("getComputedStyle(document.body, '::before').visibility") == "visible"
+    )
+    assert not page.evaluate("document.getAnimations().length")
 
 
 def test_a_closed_tab_leaves_nothing_behind(tab, served):
@@ -246,6 +239,19 @@ def test_a_link_holds_the_whole_state(tab):
     )
 
 
+def test_the_link_is_copied_by_its_button(tab):
+    page = tab("seed=4&step=9")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert (
+        "seed=4" in copied
+        and "step=9" in copied
+        and copied.partition("#")[0] == page.url.partition("#")[0]
+    )
+
+
 def test_all_of_watching_is_done_by_keyboard_alone(tab):
     page = tab("seed=3&step=10", wait=".candidates li")
     grid = page.get_by_role("grid").first
@@ -261,6 +267,9 @@ def test_all_of_watching_is_done_by_keyboard_alone(tab):
         page.keyboard.press(key)
     assert page.evaluate("document.activeElement.dataset.cell") == "17"
     page.get_by_text("Row 3, column 2").first.wait_for()
+    five = page.locator(".candidates").first.get_by_role("listitem")
+    assert five.count() == 5
+    assert all(re.search(r"\d\xa0%", words) for words in five.all_inner_texts())
     assert grid.locator("[aria-selected]").get_attribute("data-cell") == "17"
     page.get_by_role("button", name="Play").focus()
     page.keyboard.press("Space")
@@ -311,13 +320,16 @@ def test_a_drawing_is_completed(tab):
     until(lambda: page.locator(".given img").first.get_attribute("src") != before)
 
 
-def test_a_game_is_played_to_its_reward(tab):
+def test_a_game_is_played_to_its_reward(tab, tiny):
     page = tab("tab=play&given=7&seed=2", wait=".palette button")
     page.get_by_text("8 to go").wait_for()
     page.locator(".palette button[data-code='3']").click()
     page.get_by_text("7 to go").wait_for()
     page.locator(".candidates button").first.click()
     page.get_by_text("6 to go").wait_for()
+    until(lambda: "picked=3." in address(page))  # a link holds the game
+    other = tab(address(page).partition("#")[2], wait=".palette button")
+    other.get_by_text("6 to go").wait_for()
     page.get_by_role("button", name="Take back").click()
     page.get_by_text("7 to go").wait_for()
     page.get_by_role("button", name="Let the prior finish").click()
@@ -325,6 +337,10 @@ def test_a_game_is_played_to_its_reward(tab):
     page.get_by_text(re.compile(r"you beat \d of 8")).wait_for()
     codes = np.load(io.BytesIO(saved(page, "Save as NPY")))
     assert codes.shape == (1, 64) and codes[0, 56] == 3 and codes.max() < 16
+    asked = {"source": str(tiny), "policy": "mle", "codes": codes[0].tolist()}
+    paid: Any = answer(Library(Path("nowhere"), [str(tiny)]), "finish", asked)
+    earned = f"{paid['rewards'][0]:+.2f}".replace("-", "\u2212")
+    page.get_by_text(f"Done: you earn {earned}.").wait_for()
 
 
 def test_a_blind_vote_tells_afterwards(tab):
@@ -350,6 +366,9 @@ def test_a_runs_policies_are_on_a_slider_beside_its_curves(tab, run):
     page.get_by_role("slider", name="Checkpoint").fill("0")
     until(lambda: title.inner_text() == "MLE prior")
     assert page.locator("figure img").first.get_attribute("src") != last
+    until(lambda: "at=mle" in address(page))
+    other = tab(address(page).partition("#")[2], "body[data-compared]", source=run)
+    assert other.locator("figure .title").first.inner_text() == "MLE prior"
     words = page.locator(".curve title").all_text_contents()
     assert words == ["reward: -0.5 after 1; from -0.5 to 0.25 in all"]
     watched = tab("", source=run)

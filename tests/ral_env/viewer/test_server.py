@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import threading
@@ -18,9 +19,11 @@ from ral_env import cli
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra viewer is not installed")
 
-from ral_env.viewer import command, sources  # noqa: E402
+from ral_env.viewer import command, server, sources  # noqa: E402
 from ral_env.viewer.server import PAGE, app  # noqa: E402
 from ral_env.viewer.sources import Library  # noqa: E402
+
+JSON = "application/json"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def send(url: str, body: bytes | None = None, **headers: str) -> tuple[int, Any,
 
 def ask(served: Any, question: str, **given: Any) -> tuple[int, Any, bytes]:
     body = json.dumps(given).encode()
-    return send(f"{served[0]}/ask/{question}", body, Content_Type="application/json")
+    return send(f"{served[0]}/ask/{question}", body, Content_Type=JSON)
 
 
 def test_every_file_of_the_page_is_served_and_asks_for_nothing_elsewhere(served):
@@ -127,6 +130,34 @@ def test_the_server_keeps_a_few_sources_and_nothing_of_questions(served, tiny, m
     for seed in range(5):
         ask(served, "painting", source=str(tiny), policy="mle", seed=seed)
     assert {name: len(vars(source)) for name, source in library._open.items()} == before
+
+
+def test_what_a_closed_tab_has_asked_for_is_not_computed(served, monkeypatch):
+    begun, may_end = threading.Event(), threading.Event()
+    computed = []
+
+    def slow(library: Library, question: str, arguments: Any) -> dict[str, Any]:
+        computed.append(arguments["source"])
+        begun.set()
+        may_end.wait()
+        return {}
+
+    monkeypatch.setattr(server, "answer", slow)
+    others = [
+        threading.Thread(target=ask, args=(served, "source"), kwargs={"source": name})
+        for name in ("first", "last")
+    ]
+    others[0].start()
+    begun.wait()
+    closed = http.client.HTTPConnection(served[0].removeprefix("http://"))
+    closed.request("POST", "/ask/source", b'{"source": "closed"}', {"Content-Type": JSON})
+    closed.close()
+    send(served[0])  # by when the server has seen both
+    others[1].start()
+    may_end.set()
+    for other in others:
+        other.join()
+    assert computed == ["first", "last"]
 
 
 def test_the_command_says_where_it_listens_and_warns_of_others(tiny, monkeypatch, capsys):

@@ -50,6 +50,30 @@ def test_a_policy_of_another_net_is_refused_by_name(run, tiny):
         source.nets("step-300")
 
 
+def test_a_fine_tuned_bundle_stands_beside_the_prior_that_it_began_with():
+    source = Library(Path("nowhere")).open("mnist-ral")
+    assert source.policies() == {"mle": "MLE prior", "policy": "RAL policy"}
+    for policy, name in (("mle", "mnist"), ("policy", "mnist-ral")):
+        (net,), (its,) = source.nets(policy), bundle.load(name).priors
+        for ours, theirs in zip(net.parameters(), its.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"bundle_digest": "0" * 64}, {"bundle_digest": None}, {"bundle": "nowhere/at/all"},
+        {"bundle": "hub:owner/name@main"}, {"bundle": 5}, {"env": ["RALMNIST-v0"]},
+    ],
+)  # fmt: skip
+def test_where_that_prior_is_not_here_the_fine_tuned_one_says_what_it_is(changed, tmp_path):
+    made = bundle.load("mnist-ral")
+    bundle.save(tmp_path / "b", dataclasses.replace(made, recipe=made.recipe | changed), metrics={})
+    source = Library(tmp_path).open(str(tmp_path / "b"))
+    assert source.policies() == {"mle": "Fine-tuned prior"}
+    assert source.mle is source.bundle.priors
+
+
 def test_curves_are_the_figures_of_the_run(run):
     library = Library(run.parent)
     columns = answer(library, "curves", {"source": str(run)})["columns"]  # type: ignore[index]
