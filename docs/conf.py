@@ -27,6 +27,7 @@ extensions = [
 ]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["_build"]
+smartquotes = False  # --options stay as they are typed
 html_theme = "furo"
 html_title = f"ral-env {release}"
 html_static_path = ["static"]

@@ -61,7 +61,8 @@ plt.grid(False)
 plt.colorbar()
 plt.show()
 
-inside = moved[row * 4 - 8 : row * 4 + 12, column * 4 - 8 : column * 4 + 12].sum() / moved.sum()
+here = (slice(row * 4 - 8, row * 4 + 12), slice(column * 4 - 8, column * 4 + 12))
+inside = moved[here].sum() / moved.sum()
 print(f"{inside:.0%} of the movement is within 8 pixels of the code's own")
 assert inside > 0.9
 
@@ -97,15 +98,15 @@ for name, nats in costs.items():
     print(f"{name:12} {nats.mean():6.1f} nats a canvas, {bits:.2f} bits a code")
 
 # %% [markdown]
-# **The claim**: reading what came before saves more than a quarter of what frequencies leave. The
-# difference is taken canvas by canvas, so its standard error is small.
+# **The claim**: reading what came before saves more than a quarter of what frequencies leave, by
+# more than three standard errors. The difference is taken canvas by canvas, so its error is small.
 
 # %%
 saved = (costs["frequencies"] - costs["prior"]).numpy()
-error = saved.std(ddof=1) / np.sqrt(COUNT)
-print(f"saved {saved.mean():.1f} ± {error:.1f} nats (a standard error)")
-assert saved.mean() > 3 * error
-assert costs["prior"].mean() < costs["frequencies"].mean() * 0.75
+beyond = saved - costs["frequencies"].numpy() / 4  # a quarter
+error = beyond.std(ddof=1) / np.sqrt(COUNT)
+print(f"saved {saved.mean():.1f} nats, which is {beyond.mean():.1f} ± {error:.1f} above a quarter")
+assert beyond.mean() > 3 * error
 
 with torch.no_grad():
     by_cell = -mnist.priors[0].log_prob(test.view(-1, 8, 8)).mean(0)
@@ -134,11 +135,35 @@ show(layout.flatten(completed), "rows: four ways to go on from the same upper ha
 # %% [markdown]
 # ## Exercises
 #
-# 1. How many nats does the *second half* of a canvas cost, given the first? And how many without
-#    it, by frequencies?
-# 2. Write `neighbour(train)`: log-probs of a code given the code to its left alone. Which says
-#    more of a code: its neighbour, or its place?
+# 1. How many nats does the *lower half* of a canvas cost, given the upper? And how many by
+#    frequencies, without it?
+# 2. Write `neighbour(train, num_codes)`: log-probs of a code given the code to its left alone.
+#    Which says more of a code: its neighbour, or its place?
 #
+# Tests to call with your answers:
+
+
+# %%
+def check_1(given, alone):
+    """Nats of the lower half given the upper, and by frequencies: means over `test`."""
+    upper = by_cell[:4].sum()
+    assert np.isclose(upper + given, costs["prior"].mean(), rtol=1e-3), "halves make a whole"
+    upper = -table.gather(1, test.T)[:32].sum(0).mean()
+    assert np.isclose(upper + alone, costs["frequencies"].mean(), rtol=1e-3), "halves make a whole"
+    print("1. right")
+
+
+def check_2(neighbour):
+    """log-probs (codes, codes): of a code, the second index, given the one to its left."""
+    steps = torch.arange(8).repeat(1, 8)  # to the right of each code stands the next
+    learnt = neighbour(steps, 8)
+    assert torch.allclose(learnt.exp().sum(1), torch.ones(8)), "each row is a distribution"
+    assert learnt[:7].argmax(1).tolist() == [1, 2, 3, 4, 5, 6, 7], "the first index is the left"
+    assert learnt[7].isfinite().all(), "what never occurred is unlikely, not impossible"
+    print("2. right")
+
+
+# %% [markdown]
 # ## Solutions
 
 # %%
@@ -147,7 +172,7 @@ with torch.no_grad():
     lower = -mnist.priors[0].log_prob(test.view(-1, 8, 8))[:, 4:].sum((1, 2)).mean()
 alone = -table.gather(1, test.T)[32:].sum(0).mean()
 print(f"lower half: {lower:.1f} nats given the upper, {alone:.1f} by frequencies")
-assert lower < alone
+check_1(lower, alone)
 
 
 # 2.
@@ -159,9 +184,11 @@ def neighbour(train, num_codes):
     return (counts / counts.sum(1, keepdim=True)).log()
 
 
+check_2(neighbour)
 left = neighbour(train, layout.num_codes)
 grid = test.view(-1, 8, 8)
 rest = -left[grid[:, :, :-1], grid[:, :, 1:]].sum((1, 2))
 first = -table.gather(1, test.T).T.view(-1, 8, 8)[:, :, 0].sum(1)
-print(f"neighbour: {(first + rest).mean():.1f} nats")  # the place says more than the neighbour
-assert costs["prior"].mean() < (first + rest).mean() < costs["uniform"].mean()
+print(f"neighbour: {(first + rest).mean():.1f} nats, place: {costs['frequencies'].mean():.1f}")
+more = (first + rest - costs["frequencies"]).numpy()  # the place says more
+assert more.mean() > 3 * more.std(ddof=1) / np.sqrt(COUNT)

@@ -86,8 +86,9 @@ plt.ylim(0, None)
 plt.show()
 
 # %% [markdown]
-# **The claim**: the last row is worse after the prior's own rows than after real ones, by more
-# than three standard errors.
+# **The claim**: the last row is worse after the prior's own rows than after real ones, and the
+# worse the more of them it wrote itself (the slope of the line above), each by more than three
+# standard errors.
 
 # %%
 apart = last[0].mean() - last[7].mean()
@@ -97,6 +98,13 @@ print(
 )
 print(f"difference {apart:.2f} ± {error:.2f} (a standard error)")
 assert apart > 3 * error
+
+weights = np.array(given) - np.mean(given)
+weights /= (weights**2).sum()  # of least squares
+slope = sum(w * m for w, (m, _) in zip(weights, found, strict=True))
+error = np.sqrt(sum((w * e) ** 2 for w, (_, e) in zip(weights, found, strict=True)))
+print(f"a real row more: {slope:.2f} ± {error:.2f} nats")
+assert slope < -3 * error
 
 # %% [markdown]
 # ## What it looks like
@@ -124,8 +132,32 @@ show([own[0][worst]], "the prior's that depart most")
 # ## Exercises
 #
 # 1. Sample at temperature 0.8. Is the last row's excess gone? What does it cost on real canvases?
+#    Find both divergences of the cooled prior, in nats of each canvas.
 # 2. Where does the drift begin? For each canvas of `own`, find the row that departs most.
 #
+# Tests to call with your answers:
+
+
+# %%
+def check_1(cold_reverse, cold_forward):
+    """Of each canvas, nats: log G - log p of cold samples, log p - log G of real ones; (COUNT,)."""
+    for less, more, what in (
+        (cold_reverse, reverse.sum(1), "cold samples are likelier to the oracle"),
+        (forward.sum(1), cold_forward, "a cold prior is a worse likelihood: at what temperature?"),
+    ):
+        (a, a_error), (b, b_error) = mean_error(less), mean_error(more)
+        assert b - a > 3 * np.hypot(a_error, b_error), what
+    print("1. right")
+
+
+def check_2(rows):
+    """Row 0 to 7 of each canvas that departs most, int (COUNT,)."""
+    most = np.take_along_axis(reverse, np.asarray(rows)[:, None], 1)[:, 0]
+    assert (most == reverse.max(1)).all()
+    print("2. right")
+
+
+# %% [markdown]
 # ## Solutions
 
 # %%
@@ -145,10 +177,11 @@ print(
     f"last row {reverse[:, 7].mean():.2f} -> {cold_reverse[:, 7].mean():.2f}"
 )
 print(f"forward {forward.sum(1).mean():.1f} -> {cold_forward.mean():.1f}")
-assert cold_reverse.sum(1).mean() < reverse.sum(1).mean()
-assert cold_forward.mean() > forward.sum(1).mean()
+check_1(cold_reverse.sum(1), cold_forward)
 
 # 2.
-begins = np.bincount(reverse.argmax(1), minlength=8) / COUNT
-print("share of canvases whose worst row is row 1 to 8:", begins.round(2))
-assert begins[4:].sum() > begins[:4].sum()
+rows = reverse.argmax(1)
+check_2(rows)
+print("share of canvases whose worst row is row 1 to 8:", (np.bincount(rows) / COUNT).round(2))
+later = (rows >= 4).mean()
+assert later - 0.5 > 3 * np.sqrt(later * (1 - later) / COUNT)

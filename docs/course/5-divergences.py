@@ -151,20 +151,45 @@ assert len(lost) >= len(TEMPERATURES) / 2 and not won
 #
 # ## Exercises
 #
-# 1. `reverse_kl` = `nll_oracle` - `entropy`. Check it, and say why its standard error is smaller
-#    than that of `nll_oracle`.
-# 2. What would happen to both KLs at temperature 0? Think before you compute.
+# 1. `reverse_kl` = `nll_oracle` - `entropy`. Find its standard error from log-probs of your own
+#    samples of the prior, and say why it is smaller than that of `nll_oracle`.
+# 2. What would both KLs be at temperature 0? Think before you compute.
 #
+# Tests to call with your answers:
+
+
+# %%
+def check_1(value, error):
+    """The reverse KL at temperature 1, and its standard error, from `COUNT` samples."""
+    known = prior[1.0]["reverse_kl"]
+    assert abs(value - known.value) < 4 * np.hypot(known.error, error)
+    assert 0.8 < error / known.error < 1.25, "of the mean of COUNT canvases, each a difference"
+    assert error < prior[1.0]["nll_oracle"].error
+    print("1. right")
+
+
+def check_2(reverse, forward):
+    """Both KLs at temperature 0."""
+    always = joint.draw(data.priors, 1, torch.Generator().manual_seed(3), temperature=0)
+    assert np.isclose(reverse, -joint.total_log_prob(data.oracles, always).item(), rtol=1e-3)
+    assert forward == np.inf, "what probability has a real canvas?"
+    print("2. right")
+
+
+# %% [markdown]
 # ## Solutions
 
 # %%
 # 1. log G and log p of one canvas rise and fall together, so their difference varies less.
-found = prior[1.0]
-assert np.isclose(found["reverse_kl"].value, found["nll_oracle"].value - found["entropy"].value)
-print("errors:", {n: round(found[n].error, 2) for n in ("nll_oracle", "reverse_kl")})
+own = joint.draw(data.priors, COUNT, torch.Generator().manual_seed(2))
+apart = joint.total_log_prob(data.priors, own) - joint.total_log_prob(data.oracles, own)
+value, error = apart.mean().item(), apart.std().item() / COUNT**0.5
+print(f"reverse KL {value:.1f} ± {error:.2f}; of nll_oracle ± {prior[1.0]['nll_oracle'].error:.2f}")
+check_1(value, error)
 
 # 2. One canvas for ever: the entropy is 0, so the reverse KL is that canvas's -log p, and the
 #    forward KL is infinite, since all real canvases but one have probability 0.
-best = joint.draw(data.priors, 2, torch.Generator().manual_seed(0), temperature=0)
-assert torch.equal(best[0][0], best[0][1])
-print(f"reverse KL at 0: {-joint.total_log_prob(data.oracles, best)[0]:.1f} nats")
+best = joint.draw(data.priors, 1, torch.Generator().manual_seed(0), temperature=0)
+reverse = -joint.total_log_prob(data.oracles, best).item()
+print(f"reverse KL at 0: {reverse:.1f} nats")
+check_2(reverse, np.inf)
