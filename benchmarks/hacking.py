@@ -1,7 +1,9 @@
 """How a reward is hacked: the policy learns against a discriminator that learns no more.
 
     ral bench hacking --env RALMNIST-v0 --iterations 3000
-    ral bench hacking --env RALDigits-v0 --iterations 160 --points 8 --seeds 3 --judges 0   # docs/agents.md
+    ral bench hacking --env RALDigits-v0 --iterations 160 --points 8 --seeds 3 --judges 0
+
+The second is docs/agents.md's.
 
 The score by that discriminator rises and rises; fresh judges, the Fréchet distance and coverage say
 what becomes of the canvases. Beside it the same loop whose discriminator goes on learning. One line
