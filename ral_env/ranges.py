@@ -59,7 +59,7 @@ def _inside(value: Any, interval: str) -> bool:
     left, low, high, right = found.groups()
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     above = number >= float(low) if left == "[" else number > float(low)
     below = number <= float(high) if right == "]" else number < float(high)

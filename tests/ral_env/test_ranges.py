@@ -22,7 +22,9 @@ def test_what_lies_in_the_range_passes(value):
 
 
 @pytest.mark.parametrize(
-    "value", [1, -1e-9, float("nan"), float("inf"), "0.5x", True, (0.5, 1), [[2]], object]
+    "value",
+    [1, -1e-9, float("nan"), float("inf"), 10**309, "0.5x", True, (0.5, 1), [[2]], object],
+    ids=lambda value: repr(value)[:12],
 )
 def test_what_does_not_is_refused_with_name_value_and_range(value):
     with pytest.raises(ValueError, match=r"^value=.*, expected a number in \[0, 1\)$"):

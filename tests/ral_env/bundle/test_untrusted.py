@@ -229,6 +229,18 @@ def test_an_enlargement_that_the_weights_do_not_have_is_refused(enlarge, message
         bundle.load(folder)
 
 
+@pytest.mark.parametrize("number", [10**400, -1e308, float("nan")], ids=["int", "float", "nan"])
+@pytest.mark.parametrize("field", ["dropout", "hidden"])
+def test_a_number_of_any_size_is_refused_in_words(number, field, tmp_path, tiny):
+    folder = Path(shutil.copytree(tiny, tmp_path / "b"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["nets"]["prior_0"]["config"][field] = number
+    sign(folder, manifest)
+    for verify in (True, False):
+        with pytest.raises(bundle.BundleError, match=f"prior_0.*{field} is|finite"):
+            _ = bundle.load(folder, verify=verify).priors
+
+
 @pytest.mark.parametrize("size", [None, "x", 0, -32, 2**40, [32], {}])
 def test_an_image_size_that_is_none_is_refused_when_the_bundle_is_opened(size, tmp_path, tiny):
     """It alone of a net's config is asked for before the net is built."""
