@@ -15,7 +15,7 @@ from agents.training.discriminator import Adversary, Canvases, check_shift, disc
 from agents.training.levels import LEARNING, check_levels
 from agents.training.processes import Processes
 from ral_env import bundle as bundles
-from ral_env.nets import PatchGAN, joint
+from ral_env.nets import PatchGAN, backends, joint
 from ral_env.reward import NORMALISERS
 
 Grids = Sequence[Tensor]  # codes, int64 (N, h, w), a grid a level, top first
@@ -124,10 +124,17 @@ class TrainState:
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """All else that the next round depends on, but torch's global random numbers."""
-        return {"generator": self.generator.get_state(), "noise": self.noise.get_state()}, {}
+        common = {
+            "backend": backends.chosen(self.policies),
+            "generator": self.generator.get_state(),
+            "noise": self.noise.get_state(),
+        }
+        return common, {}
 
     def load_state(self, common: dict[str, Any], of_this_process: dict[str, Any] | None) -> None:
         """Take over what :meth:`state` gave."""
+        if "backend" in common:  # earlier checkpoints do not say which
+            backends.go_on_with(self.policies, common["backend"])
         self.generator.set_state(common["generator"])
         self.noise.set_state(common["noise"])
 

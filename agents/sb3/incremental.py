@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ral_env.layout import CodeLayout
-from ral_env.nets import PixelCNN
+from ral_env.nets import PixelCNN, backends, native
 from ral_env.nets.cache import Cache
 
 
@@ -34,7 +34,7 @@ class StepCache:
 
     def clear(self) -> None:
         """Forget the last step: the next one begins anew."""
-        self._cache: Cache | None = None  # of the level that is being written
+        self._cache: Cache | native.Steps | None = None  # of the level that is being written
         self._canvas: Tensor | None = None
         self._features: Tensor | None = None
         self._weights: list[tuple[Tensor, Tensor, int]] = []
@@ -97,7 +97,8 @@ class StepCache:
         grid = grids[level]
         row, column = divmod(cell - self.layout.slices[level].start, grid.shape[2])
         context = net.context(grids[level - 1] if level else None, grid.shape[1])
-        cache = self._cache = Cache(net.weights(), len(canvas), context)
+        cache = backends.steps(net.backend, net.weights(), len(canvas), context)
+        self._cache = cache
         for done in range(row):
             cache.next_row(grid[:, done - 1] if done else None)
             cache.feed(grid[:, done])

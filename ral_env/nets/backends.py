@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ral_env.nets import eager, native
+from ral_env.nets.cache import Cache
 from ral_env.nets.noise import NoiseSource
 from ral_env.nets.weights import PixelCNNWeights
 
@@ -44,6 +45,24 @@ def sampler(
             "when ral-env was installed, which is not so here: expected backend='auto' or 'eager'"
         )
     return native.sample_empty_
+
+
+def steps(
+    backend: Backend, weights: PixelCNNWeights, batch: int, context: Tensor | None
+) -> Cache | native.Steps:
+    """What evaluates such a net cell by cell, for canvases that someone else writes.
+
+    Args:
+        backend: As of :func:`sampler`.
+        weights: Of the net; it must not change while what is returned is in use.
+        batch: Number of canvases.
+        context: What :meth:`PixelCNN.context` returned, for a conditional net.
+
+    Raises:
+        ValueError: As of :func:`sampler`.
+    """
+    compiled = sampler(backend, weights) is native.sample_empty_
+    return (native.Steps if compiled else Cache)(weights, batch, context)
 
 
 def choose(nets: nn.Module, backend: Backend) -> None:

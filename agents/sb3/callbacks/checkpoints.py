@@ -18,6 +18,7 @@ from agents.training import finite
 from agents.training.checkpoint import Checkpoint
 from agents.training.processes import Processes
 from agents.training.signals import StopSignals
+from ral_env.nets import backends
 
 Make = Callable[[Mapping[str, Any]], Checkpoint]
 
@@ -108,6 +109,7 @@ class Checkpoints(BaseCallback):
             "is_over": is_over,
             "timesteps": self.total,
             "updates": getattr(model, "_n_updates", 0),
+            "backend": backends.chosen(model.policy),
             "numpy": random | {"state": _plain(random["state"])},
             "envs": [rng.bit_generator.state for rng in self._envs.rngs],
             "episodes": [_floats(episode) for episode in model.ep_info_buffer],
@@ -123,6 +125,7 @@ class Checkpoints(BaseCallback):
         # SB3 trains until it has made all steps.
         model.num_timesteps = max(self.total, model._total_timesteps * stored["is_over"])
         model._n_updates = stored["updates"]
+        backends.go_on_with(model.policy, stored.get("backend", "eager"))  # once the only one
         random = dict(stored["numpy"])
         key = random["state"]["key"].numpy().astype(np.uint32)
         np.random.set_state(random | {"state": {**random["state"], "key": key}})

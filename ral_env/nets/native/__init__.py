@@ -50,10 +50,15 @@ def load(instruction_set: str) -> ctypes.CDLL | None:
     found.ral_walk.argtypes = [pointer, pointer, word, pointer, pointer]
     found.ral_row.argtypes = [pointer, word, word, pointer, word, pointer, word, pointer]
     found.ral_row.argtypes += [ctypes.c_float]
+    found.ral_enter.argtypes = [pointer, word, pointer, word, pointer]
+    found.ral_pass.argtypes = [pointer, word, pointer, word]
+    found.ral_cell.argtypes = [pointer, word, word, pointer, word, pointer, word]
+    found.ral_logits.argtypes = [pointer, pointer, pointer]
     found.ral_peak.argtypes = [word, pointer]
     found.ral_net.restype = found.ral_walk.restype = found.ral_peak.restype = word
     found.ral_noise.argtypes = [word, pointer, pointer]
-    found.ral_row.restype = found.ral_noise.restype = None
+    found.ral_row.restype = found.ral_noise.restype = found.ral_enter.restype = None
+    found.ral_pass.restype = found.ral_cell.restype = found.ral_logits.restype = None
     return found
 
 
@@ -150,6 +155,73 @@ def _in_order(weights: PixelCNNWeights) -> Iterator[Tensor | None]:
     for block in weights.output:
         yield from (block.enter.t(), block.enter_bias, block.leave.t(), block.leave_bias)
     yield from (weights.head.t(), weights.head_bias)
+
+
+class Steps:
+    """A walk whose cells someone else writes: what :class:`ral_env.nets.cache.Cache` is, in C.
+
+    Its methods are those of that class: :meth:`next_row` at the start of each row, then
+    :meth:`hidden` for its cells from left to right.
+
+    Args:
+        weights: What :meth:`PixelCNN.weights` returned, float32 on the CPU; they are laid out once.
+        batch: Number of canvases, which are evaluated in lockstep.
+        context: What :meth:`PixelCNN.context` returned, for a conditional net.
+        instruction_set: One of :func:`instruction_sets`; the first of them by default.
+    """
+
+    def __init__(
+        self,
+        weights: PixelCNNWeights,
+        batch: int,
+        context: Tensor | None = None,
+        instruction_set: str | None = None,
+    ):
+        rows, columns, _ = weights.position.shape
+        self.codes = torch.zeros(batch, rows, columns, dtype=torch.int64)
+        self.context = None if context is None else context.permute(2, 0, 3, 1).contiguous()
+        net = Net(weights, instruction_set or instruction_sets()[0])
+        self.walk = Walk(net, self.codes, self.context, 1.0, 0, batch, 0)
+        self.memory, self.library = self.walk.memory.data_ptr(), net.library
+        self.known = self.codes.data_ptr(), self.codes.stride(0)
+        self.channels, self.num_codes = net.sizes.hidden, net.sizes.codes
+        self.row = -1  # the row that the walk is in
+
+    def next_row(self, above: Tensor | None) -> None:
+        """Go to the next row; ``above`` is the row just finished, int64 (B, w), None at first."""
+        self.row += 1
+        if above is not None:
+            self.codes[:, self.row - 1] = above
+        context = None if self.context is None else self.context[self.row].data_ptr()
+        self.library.ral_enter(self.memory, self.row, *self.known, context)
+
+    def feed(self, codes: Tensor) -> None:
+        """Pass over this row, whose codes (B, w) are known."""
+        self.codes[:, self.row] = codes
+        self.library.ral_pass(self.memory, self.row, *self.known)
+
+    def hidden(self, left: Tensor | None, first: int, count: int = 1) -> Tensor:
+        """Features (B, count, C) of cells ``first`` .. ``first + count - 1`` of this row.
+
+        ``left`` is what :meth:`Cache.logits` takes: the codes to the left of these cells.
+        """
+        if left is not None:
+            end = first + count - 1
+            self.codes[:, self.row, end - left.shape[1] : end] = left
+        found = torch.empty(len(self.codes), count, self.channels)
+        for i in range(count):
+            cell = found[:, i]
+            to = cell.data_ptr(), found.stride(0)
+            self.library.ral_cell(self.memory, self.row, first + i, *self.known, *to)
+        return found
+
+    def readout(self, h: Tensor) -> Tensor:
+        """Features (B, n, C) to logits (B, n, num_codes)."""
+        found = [torch.empty(len(h), self.num_codes) for _ in range(h.shape[1])]
+        for i, logits in enumerate(found):
+            features = h[:, i].contiguous()
+            self.library.ral_logits(self.memory, features.data_ptr(), logits.data_ptr())
+        return torch.stack(found, 1)
 
 
 class Net:

@@ -274,24 +274,59 @@ int64_t ral_walk(
     return bytes;
 }
 
-/* Walk over a row: rows are passed in order, from *start_row on.
+/* Go to a row: rows are entered in order, from *start_row on.
 
-   codes: (B, h', w), canvas_codes apart; EMPTY cells of the row are written if `write`.
-   bits: random ones (w, .., codes), column_bits from a column to the next, or none for no noise.
+   codes: (B, h', w), canvas_codes apart; those above the row are known.
    context: of the row, (B, w, C), or none. */
+void ral_enter(
+    char *memory, int64_t row, const int64_t *codes, int64_t canvas_codes, const float *context) {
+    vertical((Walk *)memory, row, codes, canvas_codes, context);
+}
+
+/* Pass over the row that was entered, whose codes are known: attention remembers them. */
+void ral_pass(char *memory, int64_t row, const int64_t *codes, int64_t canvas_codes) {
+    Walk *walk = (Walk *)memory;
+    const Sizes *s = &walk->net->sizes;
+    for (int64_t canvas = 0; s->heads && canvas < walk->batch; canvas += walk->group) {
+        const int64_t left = walk->batch - canvas;
+        const int64_t count = left < walk->group ? left : walk->group;
+        horizontal(walk, row, 0, s->columns, canvas, count, codes, canvas_codes);
+    }
+}
+
+/* Features (B, C), canvas_floats apart, of a cell of the row that was entered. Cells are passed
+   from left to right; codes to the left are known. */
+void ral_cell(
+    char *memory, int64_t row, int64_t column, const int64_t *codes, int64_t canvas_codes,
+    float *features, int64_t canvas_floats) {
+    Walk *walk = (Walk *)memory;
+    const int64_t C = walk->net->sizes.hidden;
+    horizontal(walk, row, column, 1, 0, walk->batch, codes, canvas_codes);
+    for (int64_t b = 0; b < walk->batch; b++)
+        memcpy(features + b * canvas_floats, walk->features + b * C, 4 * C);
+}
+
+/* Features (B, C) to logits (B, codes). */
+void ral_logits(char *memory, const float *features, float *logits) {
+    Walk *walk = (Walk *)memory;
+    const Sizes *s = &walk->net->sizes;
+    memcpy(walk->features, features, 4 * walk->batch * s->hidden);
+    readout(walk);
+    for (int64_t b = 0; b < walk->batch; b++)
+        memcpy(logits + b * s->codes, walk->scores + b * in_sums(s->codes), 4 * s->codes);
+}
+
+/* Enter a row, and pass over it or, if `write`, write its EMPTY cells.
+
+   bits: random ones (w, .., codes), column_bits from a column to the next, or none for no noise. */
 void ral_row(
     char *memory, int64_t row, int64_t write, int64_t *codes, int64_t canvas_codes,
     const int32_t *bits, int64_t column_bits, const float *context, float temperature) {
     Walk *walk = (Walk *)memory;
     const Sizes *s = &walk->net->sizes;
     const int64_t w = s->columns, step = in_sums(s->codes);
-    vertical(walk, row, codes, canvas_codes, context);
-    if (!write && s->heads)
-        for (int64_t canvas = 0; canvas < walk->batch; canvas += walk->group) {
-            const int64_t left = walk->batch - canvas;
-            const int64_t count = left < walk->group ? left : walk->group;
-            horizontal(walk, row, 0, w, canvas, count, codes, canvas_codes);
-        }
+    ral_enter(memory, row, codes, canvas_codes, context);
+    if (!write) ral_pass(memory, row, codes, canvas_codes);
     for (int64_t column = 0; write && column < w; column++) {
         horizontal(walk, row, column, 1, 0, walk->batch, codes, canvas_codes);
         readout(walk);

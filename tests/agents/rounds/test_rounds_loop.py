@@ -12,9 +12,11 @@ from agents import reinforce
 from agents.evaluation.evaluator import Evaluator, TemperedPrior
 from agents.rounds import Config, train
 from agents.rounds.__main__ import main
+from agents.rounds.state import TrainState
 from agents.training.discriminator import DiscriminatorTraining
 from agents.training.files import read_rows, read_tensors, write_tensors
 from ral_env import bundle as bundles
+from ral_env.nets import backends
 
 
 def untimed(history):
@@ -80,6 +82,16 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(short, tmp_path, stop):
     assert torch.equal(flat([rest.discriminator]), flat([whole.discriminator]))
     lines = (tmp_path / "run" / "progress.csv").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["round", "0", "1", "2", "3"]
+
+
+def test_a_run_goes_on_with_the_backend_that_it_began_with(short):
+    began = TrainState(short)
+    common, _ = began.state()
+    assert common["backend"] == backends.chosen(began.policies)
+    goes_on = TrainState(short)
+    goes_on.load_state(common | {"backend": "eager"}, None)
+    assert backends.chosen(goes_on.policies) == "eager"
+    assert backends.chosen(goes_on.frozen(goes_on.policies)) == "eager"  # as the next round's are
 
 
 def test_no_round_begins_when_the_seconds_are_over(short):

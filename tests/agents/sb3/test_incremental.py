@@ -10,6 +10,7 @@ import torch
 from sb3_models import STARTS, assert_evaluations_agree, canvases, entropy_of, played, policy_of
 
 from agents.sb3.incremental import StepCache
+from ral_env.nets import backends
 
 
 @pytest.fixture
@@ -117,3 +118,20 @@ def test_copies_leave_it_behind(tiny):
     for other in (copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):
         assert other._step_cache is None
         assert_evaluations_agree(other, first)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("backend", ["eager", "auto"])
+def test_either_backend_evaluates_every_step(tiny_two, start, backend):
+    policy = policy_of(tiny_two)
+    backends.choose(policy, backend)
+    canvas, codes = canvases(policy, *start)
+    for cell in (canvas[0] == policy.layout.empty).nonzero().flatten().tolist():
+        if cell % 5 == 0:
+            assert_evaluations_agree(policy, canvas)
+        else:
+            policy(canvas)
+        canvas[:, cell] = codes[:, cell]
+    kind = type(policy._step_cache._cache).__name__
+    assert kind == ("Steps" if backends.chosen(policy) == "native" else "Cache")

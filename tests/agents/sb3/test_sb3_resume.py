@@ -14,6 +14,7 @@ from agents.sb3.train import train
 from agents.training.finite import NotFiniteError
 from ral_env import bundle as bundles
 from ral_env.cli import main
+from ral_env.nets import backends, native
 
 pytestmark = pytest.mark.faults
 
@@ -77,6 +78,26 @@ def test_a_cut_run_goes_on_exactly(algo, config, tmp_path, monkeypatch):
         same(policy(cut), policy(tmp_path / "whole"))
         for found, expected in zip(rows(cut), rows(tmp_path / "whole"), strict=True):
             assert numbers(found) == pytest.approx(numbers(expected), rel=1e-6)
+
+
+def test_a_run_goes_on_with_the_backend_that_it_began_with(config, tmp_path, monkeypatch):
+    """Here torch's operations, though compiled code would be taken by itself."""
+    monkeypatch.setattr(native, "instruction_sets", lambda: ())
+    once = dataclasses.replace(config, rollouts=1)
+    train("ppo", once, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    chosen = []
+    save = Checkpoints.save
+    monkeypatch.setattr(
+        Checkpoints,
+        "save",
+        lambda self, is_over=False: (
+            chosen.append(backends.chosen(self.model.policy)),
+            save(self, is_over),
+        ),
+    )
+    train("ppo", once, tmp_path / "run", progress=False, resume=True)
+    assert set(chosen) == {"eager"}
 
 
 def test_dqn_goes_on(config, tmp_path):

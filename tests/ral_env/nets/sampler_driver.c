@@ -67,6 +67,18 @@ static int64_t walk_down(Sizes s, int conditional, int64_t known) {
         ral_row(walk, row, row >= known, codes, cells, row % 2 ? bits : 0, s.batch * s.codes,
                 conditional ? context : 0, 0.9f);
     }
+    float *features = malloc(4 * s.batch * s.hidden), *logits = malloc(4 * s.batch * s.codes);
+    memset(walk, 0, bytes);
+    ral_walk(&s, net, 0, walk, &row);
+    for (; row < s.rows; row++) {
+        ral_enter(walk, row, codes, cells, conditional ? context : 0);
+        if (row < known) ral_pass(walk, row, codes, cells);
+        for (int64_t column = 0; row >= known && column < w; column++) {
+            ral_cell(walk, row, column, codes, cells, features, s.hidden);
+            ral_logits(walk, features, logits);
+        }
+    }
+    free(features), free(logits);
     for (int64_t i = 0; i < s.batch * cells; i++) {
         if (codes[i] < 0 || codes[i] >= s.codes) exit(2);
         sum += codes[i];

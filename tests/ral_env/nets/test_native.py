@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from conftest import FLOAT32
 from test_cache_equals_forward import CODES, VARIANTS, batch, build, prefixes
 
 from ral_env import bundle
@@ -143,6 +144,37 @@ def test_every_instruction_set_computes_the_same_bits(variant):
         assert torch.equal(codes, other_codes)
         assert torch.equal(numbers.view(torch.int32), other_numbers.view(torch.int32))
         assert numbers.isfinite().all() and numbers.count_nonzero() > 1000
+
+
+@needs_native
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_steps_equal_the_plain_forward(variant):
+    """Cell by cell and several at once, behind rows that were passed over; all sets to the bit."""
+    net = build(**VARIANTS[variant]).eval()
+    codes, condition = batch(net)
+    found = []
+    with torch.inference_mode():
+        context = net.context(condition, 6)
+        plain = net.hidden(codes, condition), net.logits(codes, condition)
+        for instruction_set in SETS:
+            steps = native.Steps(net.weights(), len(codes), context, instruction_set)
+            hidden, logits = torch.zeros_like(plain[0]), torch.zeros_like(plain[1])
+            for row in range(6):
+                steps.next_row(codes[:, row - 1] if row else None)
+                if row < 2:
+                    steps.feed(codes[:, row])
+                    continue
+                hidden[:, row, :2] = steps.hidden(codes[:, row, :1], 0, 2)
+                for column in (2, 3):
+                    hidden[:, row, column] = steps.hidden(
+                        codes[:, row, column - 1 : column], column
+                    )[:, 0]
+                logits[:, row] = steps.readout(hidden[:, row])
+            found.append((hidden[:, 2:], logits[:, 2:]))
+    for mine in found:
+        for numbers, expected, first in zip(mine, plain, found[0], strict=True):
+            torch.testing.assert_close(numbers, expected[:, 2:], **FLOAT32)
+            assert torch.equal(numbers.view(torch.int32), first.view(torch.int32))
 
 
 @needs_native
