@@ -127,16 +127,25 @@ class Scores:
 
 
 def measure(
-    env: str, count: int | None, seed: int, judges: int, tuned: str | None
+    env: str,
+    count: int | None,
+    seed: int,
+    judges: int,
+    tuned: str | None,
+    known: dict[str, dict[str, Row]],
 ) -> dict[str, Any]:
-    """What the file holds of one id."""
+    """What the file holds of one id.
+
+    ``known`` has the rows that were measured so far, by the bundle's edition: ids may share one.
+    """
     task = TASKS[env]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StandInWarning)  # the record says on what it ran
         bundle = bundles.for_task(task)
     count = count or canvases(bundle)
     policies = bundles.load(tuned).priors if tuned else ()
-    rows = Scores(bundle, count, seed, judges).rows(policies)
+    if bundle.edition not in known:
+        known[bundle.edition] = Scores(bundle, count, seed, judges).rows(policies)
     command = f"ral bench scores {env} --count {count} --seed {seed} --judges {judges}"
     return {
         "bundle": bundle.edition,
@@ -144,7 +153,7 @@ def measure(
         "command": command + (" --tuned BUNDLE" if tuned else ""),
         "ral-env": __version__,
         "count": count,
-        "rows": rows,
+        "rows": known[bundle.edition],
     }
 
 
@@ -205,8 +214,9 @@ def command(
         raise ValueError(f"--tuned is of one id, and envs are {len(envs)}: name one")
     file = Path(out)
     check_writable(file)
+    known: dict[str, dict[str, Row]] = {}
     for env in envs:
-        found = measure(env, count, seed, judges, tuned)
+        found = measure(env, count, seed, judges, tuned, known)
         with locked(file.parent):  # other processes may add to it, too
             there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
             there[env] = found | earlier(there.get(env), found["bundle"])

@@ -1,6 +1,7 @@
 """Reference scores are what the environments pay, and what thresholds and pages say."""
 
 import json
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -71,6 +72,22 @@ def test_one_id_is_replaced_in_the_file_and_the_others_stay(tmp_path, monkeypatc
     assert list(stored) == [first, second], "in the order of the table of ids"
     assert [reference.reward_threshold(stored[env]) for env in stored] == [0.5, 0.25]
     assert f"{first}, on b (d), 1 canvases" in capsys.readouterr().out
+
+
+def test_ids_on_one_bundle_are_measured_once(tmp_path, monkeypatch):
+    begun, rows = [], {reference.REAL: {"return": 0.25}}
+
+    def begin(bundle, *_):
+        begun.append(bundle.edition)
+        return SimpleNamespace(rows=lambda policies: rows)
+
+    monkeypatch.setattr(scores, "Scores", begin)
+    file = tmp_path / "scores.json"
+    scores.main(["RALCelebA128-v0", "RALFaces32-v0", "RALBedroom128-v0", "--out", str(file)])
+    stored = json.loads(file.read_text())
+    assert len(stored) == 3 and len(begun) == 2 == len(set(begun))
+    assert stored["RALCelebA128-v0"]["bundle"] == stored["RALBedroom128-v0"]["bundle"]
+    assert stored["RALBedroom128-v0"]["command"].startswith("ral bench scores RALBedroom128-v0")
 
 
 def test_what_was_measured_on_earlier_editions_stays_in_the_file(tmp_path, monkeypatch):
