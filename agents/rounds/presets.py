@@ -14,6 +14,7 @@ PRESETS: dict[str, Config] = {
     # that of this one 0.92, and the policy follows as far as likelihood lets it.
     "long": Config(
         rounds=8,
+        discriminator=replace(Config().discriminator, learning_rate=5e-4),
         discriminator_warmup=3_500,
         discriminator_updates=800,
         kl_coef=1.0,  # not past what the weights say: there are enough rounds
@@ -21,8 +22,8 @@ PRESETS: dict[str, Config] = {
         updates=300,
     ),
 }
-WIDE, PLAIN = 64, 3  # channels and plain layers of the discriminator of ``long``
-WIDE_RATE = 5e-4
+# Presets that begin a new discriminator, and how it differs in size from those of bundles.
+NEW_DISCRIMINATORS = {"long": {"hidden": 64, "plain_layers": 3}}
 
 
 def fit_preset(name: str, bundle: Bundle) -> Config:
@@ -36,13 +37,13 @@ def fit_preset(name: str, bundle: Bundle) -> Config:
         bundle: What is to be fine-tuned.
 
     Raises:
-        ValueError: If there is no such preset, or ``long`` cannot show the codec's vectors.
+        ValueError: If there is no such preset, or a new discriminator would see the vectors of a
+            codec that cannot show them.
     """
     if name not in PRESETS:
         raise ValueError(f"preset={name!r}, expected one of {', '.join(PRESETS)}")
     config = PRESETS[name]
-    if name != "long":
+    if name not in NEW_DISCRIMINATORS:
         return config
-    net = replace(discriminator_sizes(bundle, "codes"), hidden=WIDE, plain_layers=PLAIN)
-    training = replace(config.discriminator, learning_rate=WIDE_RATE)
-    return replace(config, discriminator_net=net, discriminator=training)
+    sizes = discriminator_sizes(bundle, config.discriminator_input)
+    return replace(config, discriminator_net=replace(sizes, **NEW_DISCRIMINATORS[name]))
