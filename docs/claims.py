@@ -1,12 +1,13 @@
 """Draw the pictures that result pages open with: ``python docs/claims.py [FOLDER] [NAME ...]``.
 
-Nothing is measured here. Numbers are those of the page's own tables, or of
+Nothing is measured here. Numbers are those of the page's own tables, of docs/curves, or of
 ``ral_env/reference_scores.json``, so a picture cannot say anything else than its page. An id's
 picture has the id's name.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -150,6 +151,30 @@ def rounds() -> Any:
     return made
 
 
+def agents() -> Any:
+    """Learning curves of all seeds, against a discriminator that learns and one that does not."""
+    with (DOCS / "curves" / "hacking.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    panels = {"score": "score by the bundle", "fd": "Fréchet distance", "coverage": "coverage"}
+    arms = {"learning": "the discriminator learns", "fixed": "it does not"}
+    made, axes = style.figure(2.5, len(panels))
+    for axis, (figure, title) in zip(axes[0], panels.items(), strict=True):
+        for look, (arm, label) in zip(LINES, arms.items(), strict=False):
+            curves: dict[str, dict[int, float]] = {}
+            for row in rows:
+                if row["arm"] == arm:
+                    at = curves.setdefault(row["seed"], {})
+                    at[int(row["iteration"])] = float(row[figure])
+            for curve in curves.values():
+                axis.plot(*zip(*curve.items(), strict=True), **look | {"marker": ""}, linewidth=0.7)
+            at = next(iter(curves.values()))
+            means = [sum(c[i] for c in curves.values()) / len(curves) for i in at]
+            axis.plot(list(at), means, markersize=4, **look, label=label)
+        axis.set(xlabel="iterations", title=title)
+    axes[0, 0].legend()
+    return made
+
+
 def scores(env: str) -> Any:
     """What an id's reference rows reach: FD on a scale of ratios, and coverage."""
     rows = {name: row for name, row in reference.scores()[env]["rows"].items() if "fd" in row}
@@ -180,7 +205,7 @@ def measured() -> list[str]:
 
 
 PICTURES: dict[str, Callable[[], Any]] = {
-    "results": results, "measures": measures, "rounds": rounds,
+    "results": results, "measures": measures, "rounds": rounds, "agents": agents,
     **{env: partial(scores, env) for env in measured()},
 }  # fmt: skip
 
