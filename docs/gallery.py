@@ -30,7 +30,8 @@ from ral_env.sample import draw
 from ral_env.tasks import TASKS
 
 FOLDER = Path(__file__).parent
-IDS = ("RALMNIST-v0", "RALFaces32-v0", "RALCelebA64-v0", "RALCelebA128Top-v0", "RALCelebA128-v0")
+IDS = ("RALMNIST-v0", "RALFaces32-v0", "RALCelebA64-v0", "RALCelebA128Top-v0", "RALCelebA128-v0",
+       "RALCelebA256-v0")  # fmt: skip
 WIDTH, GAP = 1060, 4
 LEAST = 64  # pixels a side: what is smaller is shown twice as large
 HELD_OUT = 90_000_000  # number of the first face that is completed: none learnt from it

@@ -21,6 +21,7 @@ MINUTES = {
     "faces64fine": 50,
     "faces128top": 45,
     "faces128": 131,
+    "faces256": 175,
     "oracle": 17,
     "oracle16": 39,
     "oracle-two-level": 45,

@@ -143,6 +143,7 @@ def _stand_in(
     fakes: int,
     batch: int,
     steps: int,
+    steps_of_codes: int = 2000,
 ) -> Recipe:
     """Procedural faces in the shape of one of the paper's experiments.
 
@@ -163,7 +164,9 @@ def _stand_in(
         ),
         discriminator_steps=steps,
         discriminator_batch=batch,
-        other_discriminator=_of_codes(vqvae.code_dim * vqvae.levels, vqvae.grids[-1][0]),
+        other_discriminator=dataclasses.replace(
+            _of_codes(vqvae.code_dim * vqvae.levels, vqvae.grids[-1][0]), steps=steps_of_codes
+        ),
         fakes=fakes,
         spoilt=_SPOILT,
         features=FeatureNetConfig(hidden=12, outputs=0, name="face attributes, 32-d"),
@@ -363,11 +366,14 @@ RECIPES: dict[str, Recipe] = {
                   vqvae_training=VQVAETraining(steps=2400, batch=16, learning_rate=2e-3,
                                                revive_below=1, validate_every=600),
                   keep=(2000, 300, 700), fakes=1024, batch=32, steps=300),
-        _stand_in("faces256", VQVAEConfig(256, 24, 16, 2, 512, 16, levels=2),
-                  (_level(32, 24, 3, 0, 1), _quick(8, 800)),
-                  (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 400)),
-                  count=1000, vqvae_training=VQVAETraining(steps=600, batch=8),
-                  keep=(40, 12, 12), fakes=300, batch=16, steps=150),
+        _stand_in("faces256", VQVAEConfig(256, 48, 32, 1, 512, 24, levels=2, narrow=True,
+                                          enlarge=2),
+                  (_level(32, 64, 4, 1, 1), _averaged(8, 4200, 700)),
+                  (_level(64, 48, 3, 0, 1, condition=3), _averaged(4, 5000, 500)),
+                  count=20_000,
+                  vqvae_training=VQVAETraining(steps=1800, batch=8, learning_rate=2e-3,
+                                               revive_below=1, validate_every=600),
+                  keep=(400, 100, 250), fakes=512, batch=16, steps=200, steps_of_codes=400),
         _stand_in("faces512", VQVAEConfig(512, 24, 16, 3, 512, 16, levels=2),
                   (_level(32, 24, 3, 0, 1), _quick(8, 500)),
                   (_level(64, 24, 2, 0, 0, condition=2), _quick(4, 300)),
