@@ -133,5 +133,6 @@ def test_either_backend_evaluates_every_step(tiny_two, start, backend):
         else:
             policy(canvas)
         canvas[:, cell] = codes[:, cell]
+    assert policy._step_cache is not None
     kind = type(policy._step_cache._cache).__name__
     assert kind == ("Steps" if backends.chosen(policy) == "native" else "Cache")
