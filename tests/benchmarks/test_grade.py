@@ -222,7 +222,7 @@ def test_the_leaderboards_place_is_among_rows_of_this_bundle_and_as_many_samples
         ([ENV, "--bundle", "digits", "--agent", "a:b"], "expected one of them"),
         ([ENV, "--bundle", "mnist"], "has another VQ-VAE than"),
         ([ENV, "--bundle", "digits", "--references", "nowhere.json"], "has no reference scores"),
-        (["RALCelebA256-v0", "--bundle", "x"], "has no feature net; or choose one of RALFaces32"),
+        (["RALCelebAHQ512-v0", "--bundle", "x"], "has no feature net; or choose one of RALFaces32"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::ral_env.StandInWarning")
