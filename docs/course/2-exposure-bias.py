@@ -21,7 +21,7 @@ from ral_env.picture import contact_sheet, to_bytes
 
 plt.style.use("../docs.mplstyle")
 FAST = os.environ.get("FAST") == "1"
-COUNT = 500 if FAST else 5000
+COUNT = 2000 if FAST else 5000
 
 data = bundle.load("oracle")
 layout, prior, oracle = data.layout, data.priors, data.oracles
