@@ -33,7 +33,7 @@ from ral_env.tables import markdown_table
 
 ARMS = {"fixed": "the discriminator learns no more", "learning": "it goes on learning"}
 PANELS = {
-    "score": "score by the bundle's discriminator",
+    "score": "score (real is high)",
     "judge_auc": "judge AUC (0.5: not told from reals)",
     "fd": "Fréchet distance",
     "coverage": "coverage",

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib.style
 from matplotlib.axes import Axes
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import style
 from style import BLUE, GREEN, GREY, INK, LINES, ORANGE
 
+from benchmarks import hacking
 from ral_env import reference
 
 DOCS = Path(__file__).parent
@@ -154,25 +156,11 @@ def rounds() -> Any:
 def agents() -> Any:
     """Learning curves of all seeds, against a discriminator that learns and one that does not."""
     with (DOCS / "curves" / "hacking.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    panels = {"score": "score by the bundle", "fd": "Fréchet distance", "coverage": "coverage"}
-    arms = {"learning": "the discriminator learns", "fixed": "it does not"}
-    made, axes = style.figure(2.5, len(panels))
-    for axis, (figure, title) in zip(axes[0], panels.items(), strict=True):
-        for look, (arm, label) in zip(LINES, arms.items(), strict=False):
-            curves: dict[str, dict[int, float]] = {}
-            for row in rows:
-                if row["arm"] == arm:
-                    at = curves.setdefault(row["seed"], {})
-                    at[int(row["iteration"])] = float(row[figure])
-            for curve in curves.values():
-                axis.plot(*zip(*curve.items(), strict=True), **look | {"marker": ""}, linewidth=0.7)
-            at = next(iter(curves.values()))
-            means = [sum(c[i] for c in curves.values()) / len(curves) for i in at]
-            axis.plot(list(at), means, markersize=4, **look, label=label)
-        axis.set(xlabel="iterations", title=title)
-    axes[0, 0].legend()
-    return made
+        rows = [row | {"iteration": int(row["iteration"]),
+                       **{name: float(row[name]) for name in hacking.PANELS if name in row}}
+                for row in csv.DictReader(stream)]  # fmt: skip
+    matplotlib.style.use(style.LOOK)
+    return hacking.figure(rows, "RALDigits-v0")
 
 
 def scores(env: str) -> Any:

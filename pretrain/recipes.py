@@ -22,7 +22,7 @@ from ral_env.nets import (
 )
 
 
-def _of_codes(channels: int = 16, grid: int = 8) -> DiscriminatorStage:
+def _of_codes(channels: int = 16, grid: int = 8, steps: int = 2000) -> DiscriminatorStage:
     """A discriminator of the codebook vectors on a grid: one that estimates a density ratio and is
     augmented a little does tell real codes from fake ones."""
     return DiscriminatorStage(
@@ -30,6 +30,7 @@ def _of_codes(channels: int = 16, grid: int = 8) -> DiscriminatorStage:
             channels, hidden=32, layers=2, plain_layers=1, dropout=0.1, global_head=True
         ),
         DiscriminatorTraining(loss="logistic", learning_rate=1e-3, r1=0.1, shift=1, drop=0.05),
+        steps=steps,
         batch=max(16, min(128, 2048 // grid)),
     )
 
@@ -164,8 +165,8 @@ def _stand_in(
         ),
         discriminator_steps=steps,
         discriminator_batch=batch,
-        other_discriminator=dataclasses.replace(
-            _of_codes(vqvae.code_dim * vqvae.levels, vqvae.grids[-1][0]), steps=steps_of_codes
+        other_discriminator=_of_codes(
+            vqvae.code_dim * vqvae.levels, vqvae.grids[-1][0], steps_of_codes
         ),
         fakes=fakes,
         spoilt=_SPOILT,
